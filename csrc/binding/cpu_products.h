@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the CPU lanes need of torch: large matrix products, threads, and the pointwise passes around them.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+
+#include <algorithm>
+
+#include "binding/tensors.h"
+#include "cpu/kernels.h"
+
+namespace ltlstm::binding {
+
+inline Tensor transposed(const Tensor& t) { return torch::stable::transpose(t, 0, 1); }
+
+// out = a b, or out += a b. All are 2-D views; a and b may be transposed.
+inline void product(const Tensor& out, const Tensor& a, const Tensor& b, bool accumulate) {
+  if (accumulate) {
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_addmm_out(out.get(), out.get(), a.get(), b.get(), 1, 1));
+  } else {
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(out.get(), a.get(), b.get()));
+  }
+}
+
+// out = x w^T + bias
+inline void linear(const Tensor& out, const Tensor& x, const Tensor& w, const OptionalTensor& bias) {
+  if (bias) {
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_cpu_addmm_out(out.get(), bias->get(), x.get(), transposed(w).get(), 1, 1));
+  } else {
+    product(out, x, transposed(w), false);
+  }
+}
+
+// Pieces of [0, count) on torch's threads, each worth starting a thread for; `work` is the cost of one in operations.
+template <class Function>
+void parallel(int64_t count, int64_t work, const Function& f) {
+  constexpr int64_t kWorthAThread = 50000;
+  if (count > 0) torch::stable::parallel_for(0, count, std::max<int64_t>(1, kWorthAThread / (work + 1)), f);
+}
+
+// out = a b element by element, added to out where `accumulate`.
+template <class scalar>
+void multiply(const Tensor& a, const Tensor& b, const Tensor& out, bool accumulate) {
+  const scalar *pa = data<scalar>(a), *pb = data<scalar>(b);
+  scalar* to = mutable_data<scalar>(out);
+  parallel(out.numel(), 1, [=](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) to[i] = (accumulate ? to[i] : 0) + pa[i] * pb[i];
+  });
+}
+
+template <class scalar>
+void add(const Tensor& from, const Tensor& to) {
+  const scalar* source = data<scalar>(from);
+  scalar* sum = mutable_data<scalar>(to);
+  parallel(to.numel(), 1, [=](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) sum[i] += source[i];
+  });
+}
+
+template <class scalar>
+OptionalTensor summed(const OptionalTensor& a, const OptionalTensor& b) {
+  if (!a) return std::nullopt;
+  Tensor sum = torch::stable::clone(*a);
+  add<scalar>(*b, sum);
+  return sum;
+}
+
+// Sums over the rows of a (R, width) matrix.
+inline Tensor column_sums(const Tensor& t) {
+  const int64_t over[] = {0};
+  return torch::stable::sum(t, torch::headeronly::IntHeaderOnlyArrayRef(over, 1));
+}
+
+// A weight matrix B(k, j) in the kernels' packed form: w itself (k its rows), or its transpose.
+template <class scalar>
+Tensor packed(const Tensor& w, bool transpose) {
+  const auto& kernels = cpu::kernels<scalar>();
+  const int64_t K = w.size(transpose ? 1 : 0), columns = w.size(transpose ? 0 : 1), stride = w.size(1);
+  const int64_t panels = (columns + kernels.panel_columns - 1) / kernels.panel_columns;
+  Tensor out = empty(w, {panels * kernels.panel_columns * K});
+  const scalar* source = data<scalar>(w);
+  scalar* to = mutable_data<scalar>(out);
+  parallel(panels, K * kernels.panel_columns, [&](int64_t first, int64_t last) {
+    kernels.pack(source, transpose ? 1 : stride, transpose ? stride : 1, K, columns, first, last, to);
+  });
+  return out;
+}
+
+}  // namespace ltlstm::binding

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled operators of ltlstm, loaded on import into `torch.ops.ltlstm`.
+
+The package works with any of its libraries absent: `libraries()` says which are there and why the
+others are not. Only a library that ought to be there and is not brings a warning, once.
+"""
+
+import importlib
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+__all__ = ["Library", "libraries"]
+
+
+class Library(NamedTuple):
+    """One compiled library: where it was loaded from, or why it was not."""
+
+    path: Path | None
+    error: str | None = None
+
+    @property
+    def loaded(self) -> bool:
+        return self.error is None
+
+
+_loaded: dict[str, Library] = {}
+
+
+def libraries() -> dict[str, Library]:
+    """The libraries by name: "_C" (build facts, CPU features), "_ops_cpu" and "_ops_cuda"."""
+    return dict(_loaded)
+
+
+def _find(name: str) -> Path | None:
+    return next(iter(sorted(Path(__file__).parent.glob(f"{name}.*so"))), None)
+
+
+def _load_plan_module() -> Library:
+    path = _find("_C")
+    try:
+        importlib.import_module("ltlstm_kernels._C")
+    except ImportError as error:
+        return Library(path, f"failed to load: {error}" if path else "not built")
+    return Library(path)
+
+
+def _load_operators(name: str) -> Library:
+    path = _find(name)
+    if path is None:
+        return Library(None, "not built")
+    try:
+        torch.ops.load_library(path)
+    except OSError as error:
+        return Library(path, f"failed to load: {error}")
+    return Library(path)
+
+
+def _load_all() -> None:
+    _loaded["_C"] = _load_plan_module()
+    _loaded["_ops_cpu"] = _load_operators("_ops_cpu")
+    if _loaded["_ops_cpu"].loaded:
+        _loaded["_ops_cuda"] = _load_operators("_ops_cuda")
+    else:
+        # The schemas stand in the CPU library: without them an implementation has no operator.
+        _loaded["_ops_cuda"] = Library(_find("_ops_cuda"), "needs _ops_cpu, which is missing")
+    for name, library in _loaded.items():
+        # A package without a CUDA library is a legitimate build; every build has a CPU library.
+        if library.error and (library.path is not None or name == "_ops_cpu"):
+            warnings.warn(f"ltlstm_kernels: {name} {library.error}", RuntimeWarning, stacklevel=3)
+
+
+_load_all()

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators `torch.ops.ltlstm.*`, typed, with the shapes of what they take and give.
+
+Shape letters: T time steps, N batch, L layers, D input size, H hidden size, P width of h (the projection size, or H),
+dirs 1 or 2, G = dirs*H and Q = dirs*P of the layer-LSTM. `*` stands for one entry a row: (T, N), or (S,) for packed
+input, whose `batch_sizes` (T,) int64 on the CPU say how many rows each step has. Gate order i, f, g, o.
+
+Flat `weights`, layer by layer, forward direction before reverse: w_ih (4H, D or Q), w_hh (4H, P),
+[b_ih, b_hh (4H) with bias], [w_hr (P, H) if projected], [peephole (3, H): i, f, o if peephole].
+Flat `traj_weights`, layer by layer: w_ih (4G, Q), w_hh (4G, Q) but in the first layer, [b_ih, b_hh (4G)],
+[w_hr (Q, G)], [peephole (3, G)].
+`masks`: dropout masks (*, Q), already scaled, for the outputs of the first layers. `reset` (*) bool: the state before
+that row is zero. All operators are functional; bad arguments raise RuntimeError.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ltlstm_kernels import libraries
+
+# Without its library a namespace has no operators to describe.
+AVAILABLE = libraries()["_ops_cpu"].loaded
+
+
+class Stack(NamedTuple):
+    """Outputs of lstm_stack_forward. `hidden`, `cells` and `gates` are empty where `save` is False."""
+
+    output: Tensor  # (*, Q)
+    h_n: Tensor  # (L*dirs, N, P)
+    c_n: Tensor  # (L*dirs, N, H)
+    hidden: Tensor  # (L-1, *, Q), outputs of the layers below the last, before dropout
+    cells: Tensor  # (L*dirs, *, H)
+    gates: Tensor  # (L*dirs, *, 4H), not differentiable
+
+
+class Trajectory(NamedTuple):
+    """Outputs of lt_lstm_forward. What follows `c_n` is empty where `save` is False."""
+
+    output: Tensor  # (*, Q), g of the last layer
+    h_n: Tensor  # (L*dirs, N, P)
+    c_n: Tensor  # (L*dirs, N, H)
+    hidden: Tensor  # (L, *, Q)
+    cells: Tensor  # (L*dirs, *, H)
+    gates: Tensor  # (L*dirs, *, 4H), not differentiable
+    traj_hidden: Tensor  # (L-1, *, Q), g of the layers below the last
+    traj_cells: Tensor  # (L, *, G)
+    traj_gates: Tensor  # (L, *, 4G), not differentiable
+
+
+def _plain(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t.contiguous() for t in tensors]
+
+
+def _plain_or_none(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def lstm_stack_forward(
+    input: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weights: Sequence[Tensor],
+    masks: Sequence[Tensor] = (),
+    batch_sizes: Tensor | None = None,
+    reset: Tensor | None = None,
+    *,
+    bias: bool,
+    projected: bool,
+    peephole: bool,
+    bidirectional: bool,
+    save: bool,
+) -> Stack:
+    """A stack of time-LSTMs: input (*, D), h0 (L*dirs, N, P), c0 (L*dirs, N, H), 0 or L-1 masks.
+
+    With L = 1 it is one layer. `save` keeps what the backward needs.
+    """
+    return Stack(
+        *torch.ops.ltlstm.lstm_stack_forward(
+            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights), _plain(masks), batch_sizes,
+            _plain_or_none(reset), bias, projected, peephole, bidirectional, save,
+        )
+    )  # fmt: skip
+
+
+def lstm_stack_backward(
+    grads: Sequence[Tensor | None], saved: Sequence, flags: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Gradients of input, h0, c0 and weights.
+
+    grads: of output, h_n, c_n, hidden, cells, None where there is none. saved: input, h0, c0, weights, masks,
+    batch_sizes, reset, output, hidden, cells, gates. flags: bias, projected, peephole, bidirectional.
+    """
+    return torch.ops.ltlstm.lstm_stack_backward(*map(_plain_or_none, grads), *saved, *flags)
+
+
+def lt_lstm_forward(
+    input: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weights: Sequence[Tensor],
+    traj_weights: Sequence[Tensor],
+    masks: Sequence[Tensor] = (),
+    batch_sizes: Tensor | None = None,
+    reset: Tensor | None = None,
+    *,
+    bias: bool,
+    projected: bool,
+    peephole: bool,
+    bidirectional: bool,
+    save: bool,
+) -> Trajectory:
+    """The stack with a layer-LSTM over its layers' outputs (arXiv 1808.09522).
+
+    0 masks, or L-1 that act between time layers only, or L that the layer-LSTM reads through as well.
+    """
+    return Trajectory(
+        *torch.ops.ltlstm.lt_lstm_forward(
+            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights), _plain(traj_weights),
+            _plain(masks), batch_sizes, _plain_or_none(reset), bias, projected, peephole, bidirectional, save,
+        )
+    )  # fmt: skip
+
+
+def lt_lstm_backward(
+    grads: Sequence[Tensor | None], saved: Sequence, flags: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """Gradients of input, h0, c0, weights and traj_weights.
+
+    grads: of output, h_n, c_n, hidden, cells, traj_hidden, traj_cells. saved: input, h0, c0, weights, traj_weights,
+    masks, batch_sizes, reset, output, hidden, cells, gates, traj_hidden, traj_cells, traj_gates. flags: bias,
+    projected, peephole, bidirectional.
+    """
+    return torch.ops.ltlstm.lt_lstm_backward(*map(_plain_or_none, grads), *saved, *flags)
+
+
+def cell_forward(preact: Tensor, c: Tensor, peephole: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The pointwise cell: preact (R, 4H), c (R, H), peephole (3, H) -> h, c_new (R, H)."""
+    return torch.ops.ltlstm.cell_forward(preact.contiguous(), c.contiguous(), _plain_or_none(peephole))
+
+
+def cell_backward(
+    d_h: Tensor | None, d_c_new: Tensor | None, preact: Tensor, c: Tensor, peephole: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of preact, c and peephole (of size 0 where there is none); the gates are computed again."""
+    return torch.ops.ltlstm.cell_backward(
+        _plain_or_none(d_h), _plain_or_none(d_c_new), preact, c, peephole
+    )
+
+
+def _stack_shapes(input: Tensor, c0: Tensor, h0: Tensor, bidirectional: bool) -> tuple[int, int]:
+    """H and Q."""
+    return c0.shape[2], h0.shape[2] * (2 if bidirectional else 1)
+
+
+def _lstm_stack_forward_fake(
+    input, h0, c0, weights, masks, batch_sizes, reset, bias, projected, peephole, bidirectional, save
+):
+    rows = input.shape[:-1]
+    H, Q = _stack_shapes(input, c0, h0, bidirectional)
+    cells = h0.shape[0] if save else 0
+    below = h0.shape[0] // (2 if bidirectional else 1) - 1 if save else 0
+    new = input.new_empty
+    return (
+        new((*rows, Q)), new(h0.shape), new(c0.shape),
+        new((below, *rows, Q)), new((cells, *rows, H)), new((cells, *rows, 4 * H)),
+    )  # fmt: skip
+
+
+def _lt_lstm_forward_fake(
+    input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, bias, projected, peephole, bidirectional, save
+):
+    rows = input.shape[:-1]
+    H, Q = _stack_shapes(input, c0, h0, bidirectional)
+    dirs = 2 if bidirectional else 1
+    layers = h0.shape[0] // dirs if save else 0
+    below = layers - 1 if save else 0
+    new = input.new_empty
+    return (
+        new((*rows, Q)), new(h0.shape), new(c0.shape),
+        new((layers, *rows, Q)), new((layers * dirs, *rows, H)), new((layers * dirs, *rows, 4 * H)),
+        new((below, *rows, Q)), new((layers, *rows, dirs * H)), new((layers, *rows, dirs * 4 * H)),
+    )  # fmt: skip
+
+
+def _like(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [t.new_empty(t.shape) for t in tensors]
+
+
+def _lstm_stack_backward_fake(d_output, d_h_n, d_c_n, d_hidden, d_cells, input, h0, c0, weights, *rest):
+    return (*_like((input, h0, c0)), _like(weights))
+
+
+def _lt_lstm_backward_fake(
+    d_output, d_h_n, d_c_n, d_hidden, d_cells, d_traj_hidden, d_traj_cells, input, h0, c0, weights, traj_weights, *rest
+):
+    return (*_like((input, h0, c0)), _like(weights), _like(traj_weights))
+
+
+def _cell_forward_fake(preact, c, peephole):
+    return c.new_empty(c.shape), c.new_empty(c.shape)
+
+
+def _cell_backward_fake(d_h, d_c_new, preact, c, peephole):
+    return *_like((preact, c)), c.new_empty((0,) if peephole is None else peephole.shape)
+
+
+if AVAILABLE:
+    torch.library.register_fake("ltlstm::lstm_stack_forward", _lstm_stack_forward_fake)
+    torch.library.register_fake("ltlstm::lstm_stack_backward", _lstm_stack_backward_fake)
+    torch.library.register_fake("ltlstm::lt_lstm_forward", _lt_lstm_forward_fake)
+    torch.library.register_fake("ltlstm::lt_lstm_backward", _lt_lstm_backward_fake)
+    torch.library.register_fake("ltlstm::cell_forward", _cell_forward_fake)
+    torch.library.register_fake("ltlstm::cell_backward", _cell_backward_fake)

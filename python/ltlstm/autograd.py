@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Derivatives of the operators, registered on import: the first on the kernels, the second through the reference.
+
+A backward operator is itself differentiable: its derivative is the vector-Jacobian product of the reference's own
+vector-Jacobian product. Nothing else is needed for it than the operator's inputs, so what the forward saved for the
+kernel (gates, cells, outputs) has no derivative of its own there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltlstm import reference
+from ltlstm_kernels import ops
+
+FLAGS = ("bias", "projected", "peephole", "bidirectional")
+
+
+class _Flat:
+    """An argument list in which each tensor has a place of its own, for save_for_backward and back."""
+
+    def __init__(self, arguments: Sequence[Any]) -> None:
+        self.tensors: list[Tensor] = []
+        self.layout = [self._strip(a) for a in arguments]
+
+    def _strip(self, argument: Any) -> Any:
+        if isinstance(argument, Tensor):
+            self.tensors.append(argument)
+            return len(self.tensors) - 1
+        if isinstance(argument, list | tuple):
+            return [self._strip(a) for a in argument]
+        return None
+
+    @staticmethod
+    def restore(layout: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+        def fill(place: Any) -> Any:
+            if isinstance(place, list):
+                return [fill(p) for p in place]
+            return None if place is None else tensors[place]
+
+        return [fill(p) for p in layout]
+
+
+def _save(ctx: Any, tensors: Sequence[Any], flags: Sequence[bool]) -> None:
+    flat = _Flat(tensors)
+    ctx.save_for_backward(*flat.tensors)
+    ctx.layout, ctx.flags = flat.layout, tuple(flags)
+    ctx.set_materialize_grads(False)
+
+
+def _saved(ctx: Any) -> list[Any]:
+    return _Flat.restore(ctx.layout, ctx.saved_tensors)
+
+
+def _register(
+    name: str,
+    lists: int,
+    non_differentiable: Sequence[int],
+    backward_op: Callable[..., Any],
+    run_reference: Callable[..., Sequence[Tensor]],
+) -> None:
+    """Both derivatives of one stack operator.
+
+    lists: how many lists of weights follow input, h0, c0. non_differentiable: places among the outputs of what only
+    the kernel's backward reads. run_reference: the differentiable outputs but h_n, c_n in the operator's order.
+    """
+    inputs = 3 + lists
+
+    def setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        *tensors, bias, projected, peephole, bidirectional, save = inputs
+        ctx.kept = save
+        _save(ctx, [*tensors, output[0], *output[3:]], (bias, projected, peephole, bidirectional))
+        ctx.mark_non_differentiable(*(output[i] for i in non_differentiable))
+
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        if not ctx.kept:
+            raise RuntimeError(f"{name}_forward: save must be True where a gradient is asked, got False")
+        saved = _saved(ctx)
+        grads = tuple(g for i, g in enumerate(grads) if i not in non_differentiable)
+        if any(g is not None for g in grads):
+            found = backward_op(grads, saved, ctx.flags)
+        else:
+            found = [None if isinstance(a, Tensor) else [None] * len(a) for a in saved[:inputs]]
+        masks = [None] * len(saved[inputs])
+        return (*found, masks, *(None,) * (2 + len(FLAGS) + 1))
+
+    def setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        _save(ctx, inputs[: -len(FLAGS)], inputs[-len(FLAGS) :])
+
+    def double_backward(ctx: Any, *outer: Any) -> tuple[Any, ...]:
+        saved = _saved(ctx)
+        first = len(saved) - inputs - 3 - outputs  # how many gradients come before input
+        grads, (arguments, extra) = saved[:first], (saved[first:][:inputs], saved[first + inputs :][:3])
+        flags = dict(zip(FLAGS, ctx.flags, strict=True))
+        second = _second(run_reference, grads, arguments, extra, flags, outer)
+        masks = [None] * len(extra[0])
+        return (*second, masks, *(None,) * (2 + outputs + len(FLAGS)))
+
+    # output, hidden, cells, ...: all outputs of the forward but h_n and c_n
+    outputs = 4 if lists == 1 else 7
+    torch.library.register_autograd(f"ltlstm::{name}_forward", backward, setup_context=setup_forward)
+    torch.library.register_autograd(f"ltlstm::{name}_backward", double_backward, setup_context=setup_backward)
+
+
+def _second(
+    run_reference: Callable[..., Sequence[Tensor]],
+    grads: Sequence[Tensor | None],
+    arguments: Sequence[Any],
+    extra: Sequence[Any],
+    flags: dict[str, bool],
+    outer: Sequence[Any],
+) -> list[Any]:
+    """Gradients of `grads` and `arguments`, given those (`outer`) of what the backward returned."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        flat = _Flat([list(grads), *arguments])
+        tensors = [t if t.requires_grad else t.detach().requires_grad_() for t in flat.tensors]
+        grads_used, *arguments = _Flat.restore(flat.layout, tensors)
+        outputs = run_reference(*arguments, *extra, **flags)
+        used = [(o, g) for o, g in zip(outputs, grads_used, strict=True) if g is not None]
+        wanted = _Flat(arguments).tensors
+        first = torch.autograd.grad(
+            [o for o, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True
+        )
+        weights = [w for g in outer for w in (g if isinstance(g, list | tuple) else [g])]
+        pairs = [
+            (f, w) for f, w in zip(first, weights, strict=True)
+            if f is not None and w is not None and f.requires_grad
+        ]  # fmt: skip
+        second: Sequence[Tensor | None] = [None] * len(tensors)
+        if pairs:
+            second = torch.autograd.grad(
+                [f for f, _ in pairs], tensors, [w for _, w in pairs], create_graph=create_graph, allow_unused=True
+            )
+    found, *rest = _Flat.restore(flat.layout, second)
+    return [*found, *rest]
+
+
+def _stack_reference(input, h0, c0, weights, masks, batch_sizes, reset, **flags):
+    output, h_n, c_n, hidden, cells = reference.lstm(
+        input, h0, c0, weights, masks=masks, batch_sizes=batch_sizes, reset=reset, **flags
+    )
+    return output, h_n, c_n, hidden[:-1], cells
+
+
+def _trajectory_reference(input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, **flags):
+    output, h_n, c_n, hidden, cells, g, m = reference.lt_lstm(
+        input, h0, c0, weights, traj_weights, masks=masks, batch_sizes=batch_sizes, reset=reset, **flags
+    )
+    return output, h_n, c_n, hidden, cells, g[:-1], m
+
+
+def _cell_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    _save(ctx, inputs, ())
+
+
+def _cell_backward(ctx: Any, d_h: Tensor | None, d_c_new: Tensor | None) -> tuple[Any, ...]:
+    if d_h is None and d_c_new is None:
+        return None, None, None
+    preact, c, peephole = _saved(ctx)
+    d_preact, d_c, d_peephole = ops.cell_backward(d_h, d_c_new, preact, c, peephole)
+    return d_preact, d_c, None if peephole is None else d_peephole
+
+
+def _cell_double_backward(ctx: Any, *outer: Tensor | None) -> tuple[Any, ...]:
+    *grads, preact, c, peephole = _saved(ctx)
+    present = [t for t in (preact, c, peephole) if t is not None]
+    second = _second(reference.cell, grads, present, (), {}, outer[: len(present)])
+    return (*second, *(None,) * (3 - len(present)))
+
+
+if ops.AVAILABLE:
+    _register("lstm_stack", 1, (5,), ops.lstm_stack_backward, _stack_reference)
+    _register("lt_lstm", 2, (5, 8), ops.lt_lstm_backward, _trajectory_reference)
+    torch.library.register_autograd("ltlstm::cell_forward", _cell_backward, setup_context=_cell_setup)
+    torch.library.register_autograd("ltlstm::cell_backward", _cell_double_backward, setup_context=_cell_setup)

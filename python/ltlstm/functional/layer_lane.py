@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layer lane away from its fused operator: any depth unit, with or without look-ahead.
+
+It has no recurrence over time, so one layer is a few large products and one pointwise pass.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from ltlstm import reference
+from ltlstm.functional.problem import Flags, Problem
+from ltlstm.reference.layer_lane import gated, max_out
+from ltlstm.reference.rows import Has, Weights, read
+from ltlstm_kernels import ops
+
+DEPTH_UNITS = ("lstm", "gated", "max")
+
+
+def layer_weights(
+    flat: Sequence[Tensor], flags: Flags, depth_unit: str, layers: int
+) -> list[Weights]:
+    """The flat list, read: one group a layer."""
+    tensors = iter(flat)
+    has = Has(flags.bias, flags.projected, flags.peephole)
+    if depth_unit != "lstm":
+        has = Has(flags.bias, projected=False, peephole=False)
+    return [
+        read(tensors, has, hh=layer > 0, b_hh=layer > 0 or depth_unit != "gated")
+        for layer in range(layers)
+    ]
+
+
+def unit(
+    depth_unit: str, backend: str, h: Tensor, below: Tensor | None, m: Tensor | None, w: Weights
+) -> tuple[Tensor, Tensor | None]:
+    """One layer: h of the time lane and g, m of the layer below -> g, m. No layer below: None."""
+    if depth_unit == "gated":
+        return gated(h, below, w), None
+    if depth_unit == "max":
+        return max_out(h, below, w), None
+    preact = linear(h, w.ih, w.b_ih)
+    if below is not None and w.hh is not None:
+        preact = preact + linear(below, w.hh, w.b_hh)
+    elif w.b_hh is not None:
+        preact = preact + w.b_hh
+    if m is None:
+        m = preact.new_zeros(*preact.shape[:-1], preact.shape[-1] // 4)
+    g, m = pointwise_cell(backend, preact, m, w.peephole)
+    return (g if w.hr is None else linear(g, w.hr)), m
+
+
+def pointwise_cell(
+    backend: str, preact: Tensor, c: Tensor, peephole: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """preact (..., 4H), c (..., H) -> h, c_new, on the operator where there is one."""
+    if backend in ("aten", "reference") or preact.dtype not in (torch.float32, torch.float64):
+        return reference.cell(preact, c, peephole)
+    rows = (preact.flatten(0, -2).contiguous(), c.flatten(0, -2).contiguous())
+    h, c_new = ops.cell_forward(*rows, None if peephole is None else peephole.contiguous())
+    return h.view_as(c), c_new.view_as(c)
+
+
+def layer_lane(p: Problem, hidden: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """L tensors (*, dirs*P) -> g, L tensors (*, Q), and m, as many (*, G), or none."""
+    g: list[Tensor] = []
+    m: list[Tensor] = []
+    after = None
+    if p.contexts:
+        after = following(p.input.shape[:-1], p.input.device, p.batch_sizes, p.reset)
+    for layer, w in enumerate(layer_weights(p.traj_weights, p.flags, p.depth_unit, p.layers)):
+        h = hidden[layer] * p.masks[layer] if len(p.masks) == p.layers else hidden[layer]
+        below = g[-1] if layer > 0 else None
+        if below is not None and after is not None:
+            below = look_ahead(below, p.contexts[layer - 1], after)
+        g_l, m_l = unit(p.depth_unit, p.backend, h, below, m[-1] if m else None, w)
+        g.append(g_l)
+        if m_l is not None:
+            m.append(m_l)
+    return g, m
+
+
+def look_ahead(g: Tensor, context: Tensor, after: Tensor) -> Tensor:
+    """z_t = sum_d q_d (.) g_{t+d}, for g (*, Q), context (tau+1, Q) and ``following``'s index."""
+    rows = g.flatten(0, -2)
+    end = rows.new_zeros(1, rows.shape[-1])
+    z = context[0] * rows
+    for q in context[1:].unbind(0):
+        rows = torch.cat([rows, end]).index_select(0, after)
+        z = z + q * rows
+    return z.view_as(g)
+
+
+def following(
+    shape: torch.Size, device: torch.device, batch_sizes: Tensor | None, reset: Tensor | None
+) -> Tensor:
+    """For each frame of ``*``, flattened, the index of its row's next frame; the number of frames
+    where there is none: at the end of the row, and across a reset."""
+    frames = shape.numel()
+    here = torch.arange(frames, device=device)
+    if batch_sizes is None:
+        after = here + shape[1]  # past the last step every index is >= frames
+    else:
+        sizes = batch_sizes.to(device)
+        ends = sizes.cumsum(0)
+        step = torch.searchsorted(ends, here, right=True)
+        row = here - (ends - sizes)[step]
+        alive = row < torch.cat([sizes[1:], sizes.new_zeros(1)])[step]
+        after = torch.where(alive, here + sizes[step], frames)
+    after = after.clamp(max=frames)
+    if reset is not None:
+        crossing = torch.cat([reset.flatten(), reset.new_zeros(1)])[after]
+        after = after.masked_fill(crossing, frames)
+    return after

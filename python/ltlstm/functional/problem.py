@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one call of a stack is given and gives back, and the checks on what it is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+
+# The tensors a compiled operator sees whole; the fakes stand for them under torch.export.
+_PLAIN = (Tensor, torch.nn.Parameter, FakeTensor, FunctionalTensor)
+
+
+class Flags(NamedTuple):
+    """Which weights exist: the keyword arguments of the operators and of the reference."""
+
+    bias: bool
+    projected: bool
+    peephole: bool
+    bidirectional: bool
+
+    @property
+    def dirs(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def per_cell(self) -> int:
+        """Tensors of one cell in the flat list."""
+        return 2 + 2 * self.bias + self.projected + self.peephole
+
+
+@dataclass
+class Problem:
+    """One call. ``*`` is (T, N), or (S,) for packed data; letters as in ltlstm.reference."""
+
+    op: str
+    input: Tensor  # (*, D)
+    h0: Tensor  # (L*dirs, N, P)
+    c0: Tensor  # (L*dirs, N, H)
+    weights: Sequence[Tensor]
+    flags: Flags
+    batch_sizes: Tensor | None  # (T,), of packed data
+    lengths: Tensor | None  # (N,), of padded data; only the reference meets it, others get it packed
+    reset: Tensor | None  # (*), bool
+    traj_weights: Sequence[Tensor] = ()
+    contexts: Sequence[Tensor] = ()
+    depth_unit: str = "lstm"
+    masks: list[Tensor] = field(default_factory=list)
+    dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
+    backend: str = "reference"
+    states: bool = False  # the caller asked for the states of every step
+    save: bool = False  # those, or what gradients need
+
+    @property
+    def layers(self) -> int:
+        return self.h0.shape[0] // self.flags.dirs
+
+    @property
+    def width(self) -> int:
+        """Output size of a layer, both directions."""
+        return self.h0.shape[2] * self.flags.dirs
+
+    def tensors(self) -> list[Tensor]:
+        """Everything floating-point that the caller gave."""
+        return [
+            self.input, self.h0, self.c0, *self.weights, *self.traj_weights, *self.contexts
+        ]  # fmt: skip
+
+
+@dataclass
+class Result:
+    """The first three, and the states of every step where the caller asked for them."""
+
+    output: Tensor  # (*, width)
+    h_n: Tensor
+    c_n: Tensor
+    hidden: Tensor | None = None  # (L, *, dirs*P)
+    cells: Tensor | None = None  # (L*dirs, *, H)
+    g: Tensor | None = None  # (L, *, Q)
+    m: Tensor | None = None  # (L, *, G)
+
+
+def python_only(tensors: Sequence[Tensor]) -> str | None:
+    """Why an operator would not see the whole call; a bare operator gives a zero tangent under jvp
+    with no error."""
+    # Not peek_interpreter_stack(): compared with None, it is always true under torch.compile.
+    if torch._C._are_functorch_transforms_active():
+        return "a torch.func transform is active"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation is active"
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN:
+            return f"{type(tensor).__name__} is a tensor subclass"
+    return None
+
+
+def initial_state(
+    op: str, input: Tensor, hx: tuple[Tensor, Tensor] | None, weights: Sequence[Tensor],
+    flags: Flags, batch_sizes: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(h0, c0) as given, or zeros; the shape of the flat list is checked on the way."""
+    group = flags.per_cell * flags.dirs
+    if len(weights) == 0 or len(weights) % group:
+        raise ValueError(
+            f"{op}: weights must hold a positive multiple of {group} tensors, got {len(weights)}"
+        )
+    expected = 3 if batch_sizes is None else 2
+    if input.dim() != expected:
+        raise RuntimeError(f"{op}: input must have {expected} dimensions, got {input.dim()}")
+    if (input if batch_sizes is None else batch_sizes).shape[0] == 0:
+        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")  # nn.LSTM's text
+    states = len(weights) // flags.per_cell
+    H, P = weights[0].shape[0] // 4, weights[1].shape[1]
+    if hx is None:
+        N = input.shape[1] if batch_sizes is None else int(batch_sizes[0])
+        return input.new_zeros(states, N, P), input.new_zeros(states, N, H)
+    h0, c0 = hx
+    N = input.shape[1] if batch_sizes is None else h0.shape[1]
+    for name, state, width in (("h0", h0, P), ("c0", c0, H)):
+        if state.shape != (states, N, width):
+            raise RuntimeError(
+                f"{op}: {name} must have shape {(states, N, width)}, got {tuple(state.shape)}"
+            )
+    return h0, c0
+
+
+def check(p: Problem, autocast: bool) -> None:
+    """Devices and dtypes agree; reset and lengths fit the input."""
+    device, dtype = p.input.device, p.input.dtype
+    if not dtype.is_floating_point:
+        raise ValueError(f"{p.op}: input must be floating-point, got {dtype}")
+    if p.weights[0].device != device:  # nn.LSTM's text, here and below
+        raise RuntimeError(
+            "Input and parameter tensors are not at the same device, found input tensor at "
+            f"{device} and parameter tensor at {p.weights[0].device}"
+        )
+    for state in (p.h0, p.c0):
+        if state.device != device:
+            raise RuntimeError(
+                "Input and hidden tensors are not at the same device, found input tensor at "
+                f"{device} and hidden tensor at {state.device}"
+            )
+    for tensor in p.tensors():
+        if tensor.device != device:
+            raise RuntimeError(f"{p.op}: weights must be on {device}, got {tensor.device}")
+        if tensor.dtype != dtype and not autocast:
+            name = "hx" if tensor is p.h0 or tensor is p.c0 else "weights"
+            raise RuntimeError(f"{p.op}: {name} must have dtype {dtype}, got {tensor.dtype}")
+    if p.reset is not None and (p.reset.dtype != torch.bool or p.reset.shape != p.input.shape[:-1]):
+        raise ValueError(
+            f"{p.op}: reset must be bool of shape {tuple(p.input.shape[:-1])}, got "
+            f"{p.reset.dtype} of shape {tuple(p.reset.shape)}"
+        )
+    if p.lengths is not None:
+        if p.batch_sizes is not None:
+            raise ValueError(f"{p.op}: lengths must be None for packed input, got a tensor")
+        if p.lengths.is_floating_point() or p.lengths.shape != p.input.shape[1:2]:
+            raise ValueError(
+                f"{p.op}: lengths must be integers of shape {tuple(p.input.shape[1:2])}, got "
+                f"{p.lengths.dtype} of shape {tuple(p.lengths.shape)}"
+            )
+
+
+def check_lengths(op: str, lengths: Tensor, T: int) -> None:
+    """The values: a look that no trace and no transform can take."""
+    if lengths.numel() and not bool(((lengths >= 1) & (lengths <= T)).all()):
+        raise ValueError(
+            f"{op}: lengths must lie in 1..{T}, got {int(lengths.min())}..{int(lengths.max())}"
+        )

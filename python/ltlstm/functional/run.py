@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every stack does around its computation: backend, precision, dropout, packing, states."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ltlstm.functional.dropout import draw_masks
+from ltlstm.functional.lengths import packing
+from ltlstm.functional.problem import Flags, Problem, Result, check, check_lengths, python_only
+from ltlstm_kernels.backend import Asked, choose
+
+Compute = Callable[[Problem], Result]
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def run(
+    p: Problem, compute: Compute, *, dropout: float, masks: int, return_states: bool,
+    beyond_torch: Sequence[str] = (), backend: str | None,
+) -> Result:  # fmt: skip
+    """``compute`` with everything around it. ``masks``: how many layers' outputs are dropped;
+    ``dropout`` is 0 outside training. ``beyond_torch``: what aten cannot compute of it."""
+    device = p.input.device.type
+    autocast = _autocast_dtype(device, p.weights[0].dtype)
+    check(p, autocast is not None)
+    tensors = p.tensors()
+    unseen = python_only(tensors)
+    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen)
+    p.backend = choose(backend, asked)
+    traced = torch.compiler.is_compiling()
+    if p.lengths is not None and not traced and unseen is None:
+        check_lengths(p.op, p.lengths, p.input.shape[0])
+    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    p.states, p.save = return_states, return_states or gradients
+
+    dtype = p.input.dtype if autocast is None else autocast
+    inner = dtype
+    if (p.backend == "cpu" and dtype in _HALF) or (autocast is not None and p.backend != "aten"):
+        inner = torch.float32
+    if autocast is not None or inner != dtype:
+        _cast(p, inner)
+
+    shape = (*p.input.shape[:-1], p.width)
+    if dropout > 0 and p.backend == "aten" and p.op == "lstm":
+        p.dropout = dropout
+    elif dropout > 0:
+        p.masks = draw_masks(masks, shape, dropout, p.input)
+
+    with torch.autocast(device, enabled=False) if autocast is not None else nullcontext():
+        if p.lengths is None or p.backend == "reference" or p.input.shape[1] == 0:
+            result = compute(p)
+        else:
+            result = _packed(p, compute, traced)
+    return result if inner == dtype else _cast_result(result, dtype)
+
+
+def _autocast_dtype(device: str, dtype: torch.dtype) -> torch.dtype | None:
+    """The dtype autocast asks for here, if it is on; like torch's, it leaves float64 alone."""
+    if not torch._C._is_any_autocast_enabled() or dtype == torch.float64:
+        return None
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def _cast(p: Problem, dtype: torch.dtype) -> None:
+    p.input, p.h0, p.c0 = p.input.to(dtype), p.h0.to(dtype), p.c0.to(dtype)
+    p.weights = [w.to(dtype) for w in p.weights]
+    p.traj_weights = [w.to(dtype) for w in p.traj_weights]
+    p.contexts = [q.to(dtype) for q in p.contexts]
+
+
+def _cast_result(r: Result, dtype: torch.dtype) -> Result:
+    def cast(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.to(dtype)
+
+    return Result(
+        r.output.to(dtype), r.h_n.to(dtype), r.c_n.to(dtype),
+        cast(r.hidden), cast(r.cells), cast(r.g), cast(r.m),
+    )  # fmt: skip
+
+
+def _packed(p: Problem, compute: Compute, traced: bool) -> Result:
+    """Padded rows with lengths, run as packed rows."""
+    assert p.lengths is not None
+    k = packing(p.lengths.to(p.input.device), p.input.shape[0], complete=traced)
+    # What lies past an end may be anything, NaN included, and NaN times no gradient is NaN.
+    x = p.input.masked_fill(~k.valid[..., None], 0) if traced else p.input
+    r = compute(
+        replace(
+            p,
+            input=k.pack(x),
+            h0=k.pack_state(p.h0),
+            c0=k.pack_state(p.c0),
+            masks=[k.pack(mask) for mask in p.masks],
+            reset=None if p.reset is None else k.pack(p.reset),
+            batch_sizes=k.batch_sizes,
+            lengths=None,
+        )
+    )
+
+    def unpack(x: Tensor | None) -> Tensor | None:
+        return None if x is None else k.unpack(x)
+
+    return Result(
+        k.unpack(r.output), k.unpack_state(r.h_n), k.unpack_state(r.c_n),
+        unpack(r.hidden), unpack(r.cells), unpack(r.g), unpack(r.m),
+    )  # fmt: skip
+
+
+def states_h(hidden: Tensor, flags: Flags) -> Tensor:
+    """hidden (L, *, dirs*P) -> (L*dirs, *, P), the layout of h_n."""
+    if not flags.bidirectional:
+        return hidden
+    return hidden.unflatten(-1, (2, -1)).movedim(-2, 1).flatten(0, 1)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all stacks share as modules: nn.LSTM's constructor, parameters, checks and input forms."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+State = tuple[Tensor, Tensor]
+
+
+class Recurrent(nn.RNNBase):
+    """A stack with nn.LSTM's signature, which leaves to its subclass what it computes.
+
+    Not a subclass of nn.LSTM: torch.compile breaks the graph at any nn.LSTM.
+    """
+
+    # nn.LSTM's own checks, in its own words.
+    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(
+            "LSTM", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            proj_size, device, dtype,
+        )  # fmt: skip
+        self.backend = backend
+
+    def flatten_parameters(self) -> None:
+        """Does nothing: no kernel here wants its weights in one piece of memory."""
+
+    def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
+        if not torch._C._is_any_autocast_enabled() and input.dtype != self._flat_weights[0].dtype:
+            self._update_flat_weights()  # functional_call may have brought another dtype
+        super().check_input(input, batch_sizes)
+
+    def _compute(
+        self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
+        reset: Tensor | None, return_states: bool,
+    ) -> tuple:  # fmt: skip
+        """The functional call: time-major input (T, N, D) or packed data (S, D)."""
+        raise NotImplementedError
+
+    def _time_weights(self) -> list[Tensor]:
+        # By name on every call: parametrizations and functional_call put other tensors there.
+        return [getattr(self, name) for name in self._flat_weights_names]
+
+    def _options(self) -> dict[str, Any]:
+        """Keyword arguments that every functional stack takes."""
+        return {
+            "bias": self.bias,
+            "dropout": self.dropout,
+            "training": self.training,
+            "projected": self.proj_size > 0,
+            "bidirectional": self.bidirectional,
+            "backend": self.backend,
+        }
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: State | None = None,
+        *,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_states: bool = False,
+    ) -> tuple:
+        if isinstance(input, PackedSequence):
+            for name, value in (("lengths", lengths), ("reset", reset)):
+                if value is not None:
+                    raise ValueError(
+                        f"{type(self).__name__}: {name} must be None for a PackedSequence, got a "
+                        f"{type(value).__name__}"
+                    )
+            return self._forward_packed(input, hx, return_states)
+        if self._refused(input, hx):
+            return nn.LSTM.forward(cast(nn.LSTM, self), input, hx)  # raises, in nn.LSTM's words
+        batched = input.dim() == 3
+        if not batched:
+            batch_dim = 0 if self.batch_first else 1
+            input = input.unsqueeze(batch_dim)
+            hx = None if hx is None else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
+            reset = None if reset is None else reset.unsqueeze(batch_dim)
+            if lengths is not None:
+                raise ValueError(
+                    f"{type(self).__name__}: lengths must be None for unbatched input, got a "
+                    f"{type(lengths).__name__}"
+                )
+        if hx is None:
+            self.check_input(input, None)
+        else:
+            self.check_forward_args(input, hx, None)
+        if self.batch_first:
+            input = input.transpose(0, 1)
+            reset = None if reset is None else reset.transpose(0, 1)
+        output, hx, *states = self._compute(input, hx, None, lengths, reset, return_states)
+        if self.batch_first:
+            output = output.transpose(0, 1)
+        if not batched:
+            output, hx = output.squeeze(batch_dim), (hx[0].squeeze(1), hx[1].squeeze(1))
+            # The states are (K, T, N, F), whatever batch_first says.
+            states = [type(s)(*(x if x is None else x.squeeze(2) for x in s)) for s in states]
+        return output, hx, *states
+
+    def _refused(self, input: Tensor, hx: State | None) -> bool:
+        """Whether nn.LSTM raises before it looks at sizes, or deep inside torch."""
+        if input.dim() not in (2, 3) or input.shape[1 if self._is_time_second(input) else 0] == 0:
+            return True
+        tensors = [input] if hx is None else [input, *hx]
+        device = self._flat_weights[0].device
+        return any(t.dim() != input.dim() or t.device != device for t in tensors)
+
+    def _is_time_second(self, input: Tensor) -> bool:
+        return self.batch_first and input.dim() == 3
+
+    def _forward_packed(
+        self, input: PackedSequence, hx: State | None, return_states: bool
+    ) -> tuple:
+        data, batch_sizes, sorted_indices, unsorted_indices = input
+        self.check_input(data, batch_sizes)
+        if hx is not None:
+            hx = self.permute_hidden(hx, sorted_indices)
+            if not torch.compiler.is_compiling():  # a look at batch_sizes would break the graph
+                self.check_forward_args(data, hx, batch_sizes)
+        elif unsorted_indices is not None:
+            # The batch's size from a shape: from batch_sizes it would break the graph.
+            hx = self._zero_state(data, unsorted_indices.shape[0])
+        output, hx, *states = self._compute(data, hx, batch_sizes, None, None, return_states)
+        packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
+        return packed, self.permute_hidden(hx, unsorted_indices), *states
+
+    def _zero_state(self, input: Tensor, N: int) -> State:
+        states = self.num_layers * (2 if self.bidirectional else 1)
+        P = self.proj_size or self.hidden_size
+        return input.new_zeros(states, N, P), input.new_zeros(states, N, self.hidden_size)
+
+    def extra_repr(self) -> str:
+        s = super().extra_repr()
+        return s if self.backend is None else f"{s}, backend={self.backend!r}"

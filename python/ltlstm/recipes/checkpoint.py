@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a training run: all that an uninterrupted run would know, in one whole file."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ltlstm.recipes import files
+
+FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """A checkpoint that this run cannot go on from: one line that says why."""
+
+
+@dataclasses.dataclass
+class Progress:
+    """Everything about a run but its model and optimiser."""
+
+    step: int = 0  # steps done
+    state: tuple[torch.Tensor, torch.Tensor] | None = None  # carried into the next chunk
+    losses: list[float] = dataclasses.field(default_factory=list)  # of each step
+    seconds: list[float] = dataclasses.field(default_factory=list)  # of each step
+    dev_errors: list[tuple[int, float]] = dataclasses.field(default_factory=list)  # step, %
+    gradient_norms: list[tuple[int, list[float]]] = dataclasses.field(default_factory=list)
+
+
+def save(
+    path: pathlib.Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> None:
+    """A full disk or the like is said in one line; the last good checkpoint stays."""
+    content = {
+        "format": FORMAT,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": vars(progress),
+        "rng": torch.get_rng_state(),
+    }
+    try:
+        files.save_tensors(path, content)
+    except OSError as error:
+        say(f"checkpoint of step {progress.step} not saved, the last one stays: {error}")
+
+
+def load(
+    path: pathlib.Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress | None:
+    """Puts model, optimiser and random generator back; None if there is no checkpoint."""
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, expected {FORMAT}")
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        torch.set_rng_state(content["rng"])
+        return Progress(**content["progress"])
+    except Exception as error:  # whatever a foreign or damaged file makes torch.load raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{path} is no checkpoint of this run ({reason[0]}): "
+            "delete it, or use another --out, or --fresh"
+        ) from error

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the operator libraries and the `_C` module; everything else stands in pyproject.toml.
+
+`_ops_cpu` and `_ops_cuda` are plain shared libraries on the libtorch stable ABI: they link no
+Python and serve every torch from kTorchTarget on. `_C` is a pybind11 module for what is no tensor
+operator. Nothing here looks for a GPU, reaches the network or changes the installed torch.
+LTLSTM_CUDA=0 leaves the CUDA library out, LTLSTM_CUDA=1 insists on it; unset, it is built where
+nvcc is. TORCH_CUDA_ARCH_LIST, as for any torch extension, names other architectures.
+"""
+
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from glob import glob
+from pathlib import Path
+
+import pybind11
+import torch
+from setuptools import Extension, find_packages, setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
+
+ROOT = Path(__file__).resolve().parent
+CSRC = str(ROOT / "csrc")  # absolute: ninja runs in the build folder
+TORCH_TARGET = (2, 10)
+CUDA_ARCHITECTURES = "8.0;9.0"
+CXX_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
+# As system headers torch's own are not warned about.
+CXX_FLAGS += [f"-isystem{path}" for path in include_paths()]
+
+
+def sources(*patterns: str) -> list[str]:
+    """Source files relative to the root, sorted: a new file is compiled without an edit here."""
+    found = (glob(pattern, root_dir=ROOT, recursive=True) for pattern in patterns)
+    return sorted(set().union(*found))
+
+
+def cuda_home() -> str | None:
+    """The toolkit's folder: CUDA_HOME if set, else that of the nvcc on the path, else the usual."""
+    nvcc = shutil.which("nvcc")
+    guesses = [str(Path(nvcc).resolve().parents[1])] if nvcc else []
+    guesses.append("/usr/local/cuda")
+    named = os.environ.get("CUDA_HOME")
+    for home in [named] if named else guesses:
+        if Path(home, "bin", "nvcc").exists() and Path(home, "include", "cuda_runtime.h").exists():
+            return home
+    return None
+
+
+def wants_cuda(cuda_sources: list[str], home: str | None) -> bool:
+    switch = os.environ.get("LTLSTM_CUDA", "")
+    if switch not in ("", "0", "1"):
+        raise SystemExit(f"LTLSTM_CUDA must be 0 or 1, got {switch!r}")
+    if switch == "1" and not cuda_sources:
+        raise SystemExit("LTLSTM_CUDA=1, but there are no CUDA sources: csrc/cuda holds no .cu file")
+    if switch == "1" and home is None:
+        raise SystemExit("LTLSTM_CUDA=1, but no nvcc was found: put it on PATH or set CUDA_HOME")
+    return switch != "0" and bool(cuda_sources) and home is not None
+
+
+def gencode_flags() -> list[str]:
+    """One -gencode for each listed architecture; the GPU of this machine is not asked."""
+    flags = []
+    for arch in re.split(r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHITECTURES):
+        number = arch.removesuffix("+PTX").replace(".", "")
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if arch.endswith("+PTX"):
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
+
+
+cuda_sources = sources("csrc/cuda/*.cu")
+home = cuda_home()
+build_cuda = wants_cuda(cuda_sources, home)
+headers = sources("csrc/**/*.h", "csrc/**/*.cuh")
+STABLE_ABI = [
+    ("TORCH_TARGET_VERSION", f"0x{TORCH_TARGET[0]:02x}{TORCH_TARGET[1]:02x}000000000000"),
+    ("TORCH_STABLE_ONLY", None),
+]
+BUILD_FACTS = [
+    ("LTLSTM_TORCH_TARGET", '"{}.{}"'.format(*TORCH_TARGET)),
+    ("LTLSTM_TORCH_VERSION", f'"{torch.__version__}"'),
+    ("LTLSTM_WITH_CUDA", str(int(build_cuda))),
+]
+cuda_bindings = sources("csrc/binding/cuda*.cpp")
+plan_module = "csrc/binding/plan_module.cpp"
+cpu_bindings = sorted(set(sources("csrc/binding/*.cpp")) - {*cuda_bindings, plan_module})
+
+
+def operator_library(name: str, files: list[str], **options) -> Extension:
+    # py_limited_api keeps libtorch_python out of the link and this Python's version out of the name.
+    return CppExtension(
+        f"ltlstm_kernels.{name}",
+        files,
+        include_dirs=[CSRC, *options.pop("include_dirs", [])],
+        define_macros=STABLE_ABI,
+        depends=headers,
+        py_limited_api=True,
+        **options,
+    )
+
+
+extensions = [
+    operator_library(
+        "_ops_cpu",
+        sources("csrc/*.cpp", "csrc/cpu/*.cpp") + cpu_bindings,
+        extra_compile_args=CXX_FLAGS,
+        extra_link_args=["-pthread"],
+    ),
+    Extension(
+        "ltlstm_kernels._C",
+        sources("csrc/*.cpp") + [plan_module],
+        include_dirs=[CSRC, pybind11.get_include()],
+        depends=headers,
+        define_macros=BUILD_FACTS,
+        extra_compile_args=CXX_FLAGS,
+        language="c++",
+    ),
+]
+if build_cuda:
+    extensions.append(
+        operator_library(
+            "_ops_cuda",
+            sources("csrc/*.cpp") + cuda_bindings,
+            include_dirs=[f"{home}/include"],
+            library_dirs=[f"{home}/lib64"],
+            # Static: the library then loads beside a torch of another CUDA release, or of none.
+            libraries=["cudart_static", "rt", "dl"],
+            extra_compile_args=CXX_FLAGS,
+        )
+    )
+
+
+class BuildLibraries(BuildExtension):
+    """One folder of objects for each extension, which share sources but not flags; nvcc by hand.
+
+    torch compiles .cu files only where it was itself built for the CUDA release of that nvcc. Our
+    kernels include no torch header, so any nvcc and any torch will do.
+    """
+
+    def finalize_options(self):
+        super().finalize_options()
+        # pip's editable build names a temporary folder, which would compile all of it every time.
+        python = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+        self.objects = Path("build", f"objects-{python}")
+
+    def build_extension(self, ext):
+        self.build_temp = str(self.objects / ext.name)
+        os.makedirs(self.build_temp, exist_ok=True)
+        if ext.name == "ltlstm_kernels._ops_cuda":
+            ext.extra_objects = [self.compile_cuda(source) for source in cuda_sources]
+        super().build_extension(ext)
+
+    def compile_cuda(self, source):
+        target = Path(self.build_temp, Path(source).with_suffix(".cu.o").name)
+        newest = max(Path(ROOT, file).stat().st_mtime for file in [source, "setup.py", *headers])
+        if self.force or not target.exists() or target.stat().st_mtime < newest:
+            flags = ["-std=c++17", "-O3", f"-I{CSRC}", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
+            self.spawn(
+                [f"{home}/bin/nvcc", *flags, *gencode_flags(), "-c", source, "-o", str(target)]
+            )
+        return str(target)
+
+
+setup(
+    packages=["ltlstm_kernels", *find_packages("python")],
+    package_dir={"ltlstm": "python/ltlstm"},
+    package_data={"ltlstm_kernels": ["py.typed", "*.pyi"], "ltlstm": ["py.typed"]},
+    ext_modules=extensions,
+    cmdclass={"build_ext": BuildLibraries},
+)
