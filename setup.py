@@ -26,6 +26,8 @@ CSRC = str(ROOT / "csrc")  # absolute: ninja runs in the build folder
 TORCH_TARGET = (2, 10)
 CUDA_ARCHITECTURES = "8.0;9.0"
 CXX_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
+# GCC 12 takes an empty std::optional of a shared pointer for an uninitialised one.
+CXX_FLAGS += ["-Wno-maybe-uninitialized"]
 # As system headers torch's own are not warned about.
 CXX_FLAGS += [f"-isystem{path}" for path in include_paths()]
 
@@ -53,7 +55,7 @@ def wants_cuda(cuda_sources: list[str], home: str | None) -> bool:
     if switch not in ("", "0", "1"):
         raise SystemExit(f"LTLSTM_CUDA must be 0 or 1, got {switch!r}")
     if switch == "1" and not cuda_sources:
-        raise SystemExit("LTLSTM_CUDA=1, but there are no CUDA sources: csrc/cuda holds no .cu file")
+        raise SystemExit("LTLSTM_CUDA=1, but csrc/cuda holds no .cu file")
     if switch == "1" and home is None:
         raise SystemExit("LTLSTM_CUDA=1, but no nvcc was found: put it on PATH or set CUDA_HOME")
     return switch != "0" and bool(cuda_sources) and home is not None
@@ -89,7 +91,7 @@ cpu_bindings = sorted(set(sources("csrc/binding/*.cpp")) - {*cuda_bindings, plan
 
 
 def operator_library(name: str, files: list[str], **options) -> Extension:
-    # py_limited_api keeps libtorch_python out of the link and this Python's version out of the name.
+    # py_limited_api: no libtorch_python in the link, no Python version in the file's name.
     return CppExtension(
         f"ltlstm_kernels.{name}",
         files,

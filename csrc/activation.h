@@ -12,10 +12,12 @@
 
 #if defined(__CUDACC__)
 #define LTLSTM_INLINE static __host__ __device__ __forceinline__
+#define LTLSTM_MEMBER __host__ __device__ __forceinline__
 #else
 // Internal linkage and always inline: one object file per instruction set includes this header, and an
 // out-of-line copy compiled for AVX-512 must never be the one the linker keeps for all of them.
 #define LTLSTM_INLINE static inline __attribute__((always_inline))
+#define LTLSTM_MEMBER inline __attribute__((always_inline))
 #endif
 
 namespace ltlstm {
@@ -28,11 +30,11 @@ LTLSTM_INLINE To bits_of(From value) {
   return result;
 }
 
-// e^x by 2^n e^r, |r| <= ln(2)/2; x is clamped to where the result is a normal float.
+// e^x by 2^n e^r, |r| <= ln(2)/2; a normal float from below, infinity from about e^88 on (so that a closed gate is 0).
 LTLSTM_INLINE float exponential(float x) {
   constexpr float kShift = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
   x = x < -87.33654f ? -87.33654f : x;
-  x = x > 88.02969f ? 88.02969f : x;
+  x = x > 89.f ? 89.f : x;
   const float shifted = x * 1.44269504f + kShift;
   const float n = shifted - kShift;
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts

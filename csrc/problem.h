@@ -25,15 +25,18 @@ struct TimeLstmForward {
   Sequence seq;
   int64_t H, P;
   int64_t hidden_stride;    // elements from one row of hidden to the next
-  const scalar* w_hh;       // (4H, P) packed by pack_transposed
-  const scalar* w_hr;       // (P, H) packed by pack_transposed, or null
+  const scalar* w_hh;       // (4H, P) packed, its transpose in gate blocks
+  const scalar* w_hr;       // (P, H) packed, its transpose in plain blocks, or null
   const scalar* peephole;   // (3, H) or null
+  const scalar* zeros;      // (H)
+  const scalar* h0;         // (N, P)
   scalar* gates;            // (R, 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
   scalar* cells;            // (R, H) or null
   scalar* hidden;           // (R, P)
   scalar* h;                // (N, P) in: h0; out: h_n
   scalar* c;                // (N, H) in: c0; out: c_n
   scalar* scratch;          // (N, H) with a projection, or null
+  scalar* gathered;         // (pieces of the gang or 1, N, P) where rows do not all come from the same place, or null
 };
 
 template <class scalar>
@@ -42,8 +45,8 @@ struct TimeLstmBackward {
   int64_t H, P;
   int64_t hidden_stride;       // of hidden
   int64_t d_hidden_stride;     // of d_hidden
-  const scalar* w_hh;          // (4H, P) packed by pack_plain
-  const scalar* w_hr;          // (P, H) packed by pack_plain, or null
+  const scalar* w_hh;          // (4H, P) packed in plain blocks
+  const scalar* w_hr;          // (P, H) packed in plain blocks, or null
   const scalar* peephole;      // (3, H) or null
   const scalar* zeros;         // (H)
   const scalar* h0;            // (N, P)

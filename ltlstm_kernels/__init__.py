@@ -7,6 +7,7 @@ others are not. Only a library that ought to be there and is not brings a warnin
 
 import importlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,31 +39,22 @@ def _find(name: str) -> Path | None:
     return next(iter(sorted(Path(__file__).parent.glob(f"{name}.*so"))), None)
 
 
-def _load_plan_module() -> Library:
-    path = _find("_C")
-    try:
-        importlib.import_module("ltlstm_kernels._C")
-    except ImportError as error:
-        return Library(path, f"failed to load: {error}" if path else "not built")
-    return Library(path)
-
-
-def _load_operators(name: str) -> Library:
+def _load(name: str, load: Callable[[Path], object]) -> Library:
     path = _find(name)
     if path is None:
         return Library(None, "not built")
     try:
-        torch.ops.load_library(path)
-    except OSError as error:
+        load(path)
+    except (ImportError, OSError) as error:
         return Library(path, f"failed to load: {error}")
     return Library(path)
 
 
 def _load_all() -> None:
-    _loaded["_C"] = _load_plan_module()
-    _loaded["_ops_cpu"] = _load_operators("_ops_cpu")
+    _loaded["_C"] = _load("_C", lambda path: importlib.import_module("ltlstm_kernels._C"))
+    _loaded["_ops_cpu"] = _load("_ops_cpu", torch.ops.load_library)
     if _loaded["_ops_cpu"].loaded:
-        _loaded["_ops_cuda"] = _load_operators("_ops_cuda")
+        _loaded["_ops_cuda"] = _load("_ops_cuda", torch.ops.load_library)
     else:
         # The schemas stand in the CPU library: without them an implementation has no operator.
         _loaded["_ops_cuda"] = Library(_find("_ops_cuda"), "needs _ops_cpu, which is missing")

@@ -9,7 +9,8 @@ Flat `weights`, layer by layer, forward direction before reverse: w_ih (4H, D or
 [b_ih, b_hh (4H) with bias], [w_hr (P, H) if projected], [peephole (3, H): i, f, o if peephole].
 Flat `traj_weights`, layer by layer: w_ih (4G, Q), w_hh (4G, Q) but in the first layer, [b_ih, b_hh (4G)],
 [w_hr (Q, G)], [peephole (3, G)].
-`masks`: dropout masks (*, Q), already scaled, for the outputs of the first layers. `reset` (*) bool: the state before
+`masks`: dropout masks (*, Q), already scaled, for the outputs of the first layers; the raw operators take them stacked,
+or None (AOTInductor hands an empty list over as None). `reset` (*) bool: the state before
 that row is zero. All operators are functional; bad arguments raise RuntimeError.
 """
 
@@ -58,6 +59,10 @@ def _plain_or_none(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
+def _stacked(masks: Sequence[Tensor]) -> Tensor | None:
+    return torch.stack(list(masks)) if masks else None
+
+
 def lstm_stack_forward(
     input: Tensor,
     h0: Tensor,
@@ -79,7 +84,7 @@ def lstm_stack_forward(
     """
     return Stack(
         *torch.ops.ltlstm.lstm_stack_forward(
-            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights), _plain(masks), batch_sizes,
+            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights), _stacked(masks), batch_sizes,
             _plain_or_none(reset), bias, projected, peephole, bidirectional, save,
         )
     )  # fmt: skip
@@ -119,7 +124,7 @@ def lt_lstm_forward(
     return Trajectory(
         *torch.ops.ltlstm.lt_lstm_forward(
             input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights), _plain(traj_weights),
-            _plain(masks), batch_sizes, _plain_or_none(reset), bias, projected, peephole, bidirectional, save,
+            _stacked(masks), batch_sizes, _plain_or_none(reset), bias, projected, peephole, bidirectional, save,
         )
     )  # fmt: skip
 

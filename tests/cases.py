@@ -145,5 +145,11 @@ CASES = [
     replace(EVERYTHING, bidirectional=False),
     replace(EVERYTHING, bias=False, N=1),
 ]
+# Large enough for threads to share the units of a layer and meet at every step.
+TOGETHER = [
+    Case(T=5, N=1, D=5, H=161, L=2),
+    Case(T=5, N=1, D=5, H=193, L=2, P=131, peephole=True, reset=True, dropout=True),
+    Case(T=4, N=5, D=3, H=640, packed=True, reset=True),
+]
 LONG = Case(T=2049, N=2, D=3, H=5, reset=True)
-VERY_LONG = Case(T=65_537, N=1, D=1, H=1)  # one step over what 16 bits hold
+VERY_LONG = Case(T=65_600, N=1, D=1, H=1)  # more steps than 16 bits count, and whole 64s

@@ -30,7 +30,7 @@ IMPORTS = {
     "ltlstm.modules": MODULES,
     "ltlstm.sparsity": SPARSITY,
     "ltlstm.convert": SPARSITY,
-    "ltlstm.info": KERNELS,
+    "ltlstm.info": (*KERNELS, "ltlstm"),
     "ltlstm": (*SPARSITY, "ltlstm.sparsity", "ltlstm.convert"),
     "ltlstm.recipes": ("ltlstm", "torch", "espeakng_loader", "matplotlib", "numpy", "rich")
     + ("soundfile",),

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ltlstm.autograd  # noqa: F401  (registers the gradients)
 import torch
-from cases import Case, arguments
-from ltlstm import reference
-from tolerance import assert_all_close
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import ltlstm.autograd  # noqa: F401  (registers the gradients)
+from cases import Case, arguments
+from ltlstm import reference
 from ltlstm_kernels import ops
+from tolerance import assert_all_close
 
 Named = dict[str, Tensor]
 Run = Callable[[Case, dict[str, Any]], Named]
@@ -36,6 +36,11 @@ def call(case: Case, made: dict[str, Any], save: bool = True) -> tuple[Tensor, .
     """The operator's outputs as they come."""
     op = ops.lt_lstm_forward if "traj_weights" in made else ops.lstm_stack_forward
     return op(**made, **case.flags, save=save)
+
+
+def raw(made: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as the bare operator takes them: masks stacked, or None."""
+    return made | {"masks": torch.stack(made["masks"]) if made["masks"] else None}
 
 
 def operator(case: Case, made: dict[str, Any]) -> Named:

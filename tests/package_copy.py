@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ltlstm_kernels
-
 import ltlstm
+import ltlstm_kernels
 
 PACKAGES = [Path(package.__path__[0]) for package in (ltlstm_kernels, ltlstm)]
 
@@ -27,7 +26,7 @@ def copy_packages(target: Path, without: str) -> Path:
     return target
 
 
-def run_python(packages: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(packages: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs this Python with `packages` before all else on its path, and outside any checkout."""
     environment = {**os.environ, "PYTHONPATH": str(packages)}
     return subprocess.run(

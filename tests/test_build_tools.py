@@ -120,7 +120,7 @@ def test_cuda_without_sources_is_refused(source_tree, toolkit):
     (source_tree / "csrc" / "cuda" / "planted.cu").unlink()
     run = extensions(source_tree, "1", toolkit)
     assert run.returncode != 0
-    assert "LTLSTM_CUDA=1, but there are no CUDA sources" in run.stderr
+    assert "LTLSTM_CUDA=1, but csrc/cuda holds no .cu file" in run.stderr
     assert extensions(source_tree, "", toolkit).stdout.strip() == WITHOUT_CUDA
 
 

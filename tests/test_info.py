@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m ltlstm.info` reports versions, libraries, backends and the CPU, whatever is missing."""
+"""`python -m ltlstm.info` reports versions, libraries, backends and the CPU, with any missing."""
 
 import re
 from importlib import metadata
 
-import ltlstm_kernels
 import torch
+
+import ltlstm_kernels
+from ltlstm import info
 from ltlstm_kernels import backend, build_info
 from package_copy import copy_packages, run_python
-
-from ltlstm import info
 
 
 def rows(text: str) -> dict[str, str]:

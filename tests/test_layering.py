@@ -3,8 +3,9 @@
 
 from pathlib import Path
 
-import layering
 import pytest
+
+import layering
 
 ROOT = Path(__file__).resolve().parents[1]
 SPDX = "SPDX-License-Identifier: Apache-2.0"

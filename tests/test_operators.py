@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, EVERYTHING, LONG, VERY_LONG, Case, arguments
-from operators import DTYPES, F64, call, check, leaves, names, operator, oracle, run
-from tolerance import assert_all_close
 from torch import Tensor, nn
+
+from cases import CASES, EVERYTHING, LONG, TOGETHER, VERY_LONG, Case, arguments
+from ltlstm import reference
+from operators import DTYPES, F64, call, check, leaves, names, operator, oracle, run, threads
+from tolerance import assert_all_close
 
 LANES = pytest.mark.parametrize("lanes", [1, 2], ids=["lstm_stack", "lt_lstm"])
 PATHS = [(lanes, path) for lanes in (1, 2) for path in names(lanes)]
@@ -29,35 +31,40 @@ def test_each_output_gradient_alone(case: Case, lanes: int, path: str) -> None:
 
 
 @LANES
+@pytest.mark.parametrize("case", TOGETHER, ids=str)
+def test_threads_that_meet_at_every_step(case: Case, lanes: int) -> None:
+    with threads(2):
+        check(case, torch.float32, lanes)
+
+
+@LANES
 def test_two_thousand_steps(lanes: int) -> None:
     check(LONG, torch.float32, lanes)
 
 
 def test_more_steps_than_sixteen_bits_hold() -> None:
-    # nn.LSTM stands for the reference, with which it agrees to the last bits: the loop is too slow.
-    def by_nn(case: Case, made: dict[str, Any]) -> dict[str, Tensor]:
-        output, h_n, c_n = torch._VF.lstm(
-            made["input"],
-            (made["h0"], made["c0"]),
-            made["weights"],
-            True,
-            case.L,
-            0.0,
-            True,
-            False,
-            False,
-        )
-        return {"output": output, "h_n": h_n, "c_n": c_n}
+    # A reset before every 64th step makes the reference short: the pieces are its batch.
+    case, steps = VERY_LONG, 64
+    pieces = case.T // steps
+    starts = torch.arange(case.T)[:, None] % steps == 0
+    starts[0] = False
 
     def ours(case: Case, made: dict[str, Any]) -> dict[str, Tensor]:
-        results = operator(case, made)
+        results = operator(case, made | {"reset": starts})
         return {name: results[name] for name in ("output", "h_n", "c_n")}
+
+    def in_pieces(case: Case, made: dict[str, Any]) -> dict[str, Tensor]:
+        x = made["input"].reshape(pieces, steps, case.D).transpose(0, 1)
+        h0, c0 = (nn.functional.pad(made[k], (0, 0, 0, pieces - 1)) for k in ("h0", "c0"))
+        output, h_n, c_n, _, _ = reference.lstm(x, h0, c0, made["weights"])
+        whole = output.transpose(0, 1).reshape(case.T, 1, case.H)
+        return {"output": whole, "h_n": h_n[:, -1:], "c_n": c_n[:, -1:]}
 
     paths = ("output", "h_n", "c_n")
     assert_all_close(
-        run(ours, VERY_LONG, arguments(VERY_LONG, torch.float32), paths),
-        run(by_nn, VERY_LONG, arguments(VERY_LONG, F64), paths),
-        run(by_nn, VERY_LONG, arguments(VERY_LONG, torch.float32), paths),
+        run(ours, case, arguments(case, torch.float32), paths),
+        run(in_pieces, case, arguments(case, F64), paths),
+        run(in_pieces, case, arguments(case, torch.float32), paths),
     )
 
 

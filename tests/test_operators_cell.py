@@ -4,15 +4,15 @@
 import math
 from typing import Any
 
-import ltlstm.autograd  # noqa: F401
 import pytest
 import torch
-from ltlstm import reference
-from operators import DTYPES, F64, Calls, Named, assert_identical, poisoned_memory, threads
-from tolerance import assert_all_close
 from torch import Tensor
 
+import ltlstm.autograd  # noqa: F401
+from ltlstm import reference
 from ltlstm_kernels import ops
+from operators import DTYPES, F64, Calls, Named, assert_identical, poisoned_memory, threads
+from tolerance import assert_all_close
 
 SIZES = [(0, 5), (1, 1), (3, 7), (17, 33), (129, 64)]
 NAMES = ("preact", "c", "peephole")

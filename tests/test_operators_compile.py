@@ -7,21 +7,31 @@ from typing import Any
 
 import pytest
 import torch
-from cases import EVERYTHING, Case, arguments
-from operators import call, leaves, names, operator
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.export import Dim
 
+from cases import EVERYTHING, Case, arguments
 from ltlstm_kernels import ops
+from operators import call, leaves, raw, names, operator
 
 LANES = pytest.mark.parametrize("lanes", [1, 2], ids=["lstm_stack", "lt_lstm"])
-BASE = Case(T=5, N=3, D=5, H=7, L=2)
+# Every size another number: under dynamic shapes equal sizes become one symbol.
+BASE = Case(T=6, N=4, D=5, H=7, L=2)
 PADDED = replace(EVERYTHING, packed=False)
 
 
-def checked(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    results = torch.library.opcheck(op, args, kwargs)
+STATIC = ("test_schema", "test_autograd_registration", "test_faketensor")
+ALL = (*STATIC, "test_aot_dispatch_dynamic")
+
+
+def checked(
+    op: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    tests: tuple[str, ...] = ALL,
+) -> None:
+    results = torch.library.opcheck(op, args, kwargs, test_utils=tests)
     assert set(results.values()) == {"SUCCESS"}
 
 
@@ -34,11 +44,11 @@ def test_opcheck_forward(case: Case, save: bool, lanes: int) -> None:
         for leaf in leaves(made).values():
             leaf.requires_grad_()
     op = torch.ops.ltlstm.lt_lstm_forward if lanes == 2 else torch.ops.ltlstm.lstm_stack_forward
-    checked(op.default, tuple(made.values()), {**case.flags, "save": save})
+    checked(op.default, tuple(raw(made).values()), {**case.flags, "save": save})
 
 
 @LANES
-@pytest.mark.parametrize("case", [EVERYTHING, BASE], ids=str)
+@pytest.mark.parametrize("case", [EVERYTHING, replace(BASE, T=2)], ids=str)
 @pytest.mark.parametrize("paths", ["all", "output"])
 def test_opcheck_backward(case: Case, paths: str, lanes: int) -> None:
     made = arguments(case, torch.float32, lanes)
@@ -50,7 +60,10 @@ def test_opcheck_backward(case: Case, paths: str, lanes: int) -> None:
         leaf.requires_grad_()
     saved = [results[0], *results[3:]]
     op = torch.ops.ltlstm.lt_lstm_backward if lanes == 2 else torch.ops.ltlstm.lstm_stack_backward
-    checked(op.default, (*outer, *made.values(), *saved), case.flags)
+    # The second derivative runs the reference, whose steps follow the values in batch_sizes: what
+    # depends on data cannot be traced, and torch.compile refuses double backward anyway.
+    tests = STATIC if case.packed else ALL
+    checked(op.default, (*outer, *raw(made).values(), *saved), case.flags, tests)
 
 
 @pytest.mark.parametrize("peephole", [False, True])
@@ -98,7 +111,7 @@ def test_another_length_does_not_recompile(lanes: int) -> None:
         return operator(BASE, made)["output"].sum()
 
     compiled = torch.compile(loss, fullgraph=True, dynamic=True, backend=counter)
-    for t, n in ((5, 3), (8, 3), (13, 3), (7, 4)):
+    for t, n in ((6, 4), (9, 4), (13, 4), (10, 8)):
         made = arguments(replace(BASE, T=t, N=n), torch.float32, lanes)
         for leaf in leaves(made).values():
             leaf.requires_grad_()
@@ -134,7 +147,7 @@ def exported(case: Case, lanes: int) -> tuple[Stack, torch.export.ExportedProgra
     dynamic = {"x": {0: Dim("T"), 1: Dim("N")}}
     with torch.no_grad():
         program = torch.export.export(
-            model, (torch.randn(5, 3, case.D),), dynamic_shapes=dynamic, strict=False
+            model, (torch.randn(6, 4, case.D),), dynamic_shapes=dynamic, strict=False
         )
     return model, program
 

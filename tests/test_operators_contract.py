@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import ltlstm.autograd  # noqa: F401
 import pytest
 import torch
-from cases import EVERYTHING, Case, arguments
 
+import ltlstm.autograd  # noqa: F401
+from cases import EVERYTHING, Case, arguments
 from ltlstm_kernels import ops
+from operators import raw
 
 Made = dict[str, Any]
 Change = Callable[[Made], None]
@@ -41,8 +42,13 @@ def double(t: Any) -> Any:
     return t.double()
 
 
-def meta(t: Any) -> Any:
-    return t.to("meta")
+def to_sparse(t: Any) -> Any:
+    return t.to_sparse()
+
+
+def backwards(t: Any) -> Any:
+    """The same tensor with its dimensions laid out in memory the other way round."""
+    return t.permute(*reversed(range(t.dim()))).contiguous().permute(*reversed(range(t.dim())))
 
 
 BAD: dict[str, tuple[str, Change]] = {
@@ -76,9 +82,9 @@ BAD: dict[str, tuple[str, Change]] = {
     "peephole rows": ("weights[5]", put_in("weights", 5, grown(0))),
     "w_ih of layer 2": ("weights[12]", put_in("weights", 12, lambda t: t[:, :-1])),
     "weight dtype": ("weights[7]", put_in("weights", 7, double)),
-    "mask shape": ("masks[0]", put_in("masks", 0, lambda t: t[:-1])),
-    "mask rank": ("masks[1]", put_in("masks", 1, lambda t: t[0])),
-    "mask dtype": ("masks[0]", put_in("masks", 0, lambda t: t.bool())),
+    "mask shape": ("masks", put("masks", lambda m: [t[:-1] for t in m])),
+    "mask rank": ("masks", put("masks", lambda m: [t[0] for t in m])),
+    "mask dtype": ("masks", put("masks", lambda m: [t.bool() for t in m])),
     "one mask": ("masks", put("masks", lambda m: m[:1])),
     "too many masks": ("masks", put("masks", lambda m: [*m, *m])),
     "reset of numbers": ("reset", put("reset", lambda t: t.float())),
@@ -106,7 +112,7 @@ BAD_PACKED: dict[str, tuple[str, Change]] = {
     "sizes over the batch": ("batch_sizes", put("batch_sizes", lambda b: b + 1)),
     "no sizes": ("input", put("batch_sizes", lambda b: None)),
     "reset per step": ("reset", put("reset", lambda t: t[:7])),
-    "mask per step": ("masks[0]", put_in("masks", 0, lambda t: t[:7])),
+    "mask per step": ("masks", put("masks", lambda m: [t[:7] for t in m])),
 }
 
 
@@ -146,12 +152,21 @@ def test_a_flag_that_belies_the_weights(flag: str, lanes: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["input", "h0", "c0", "weights", "masks", "reset"])
-def test_a_tensor_elsewhere(name: str) -> None:
-    made = arguments(CASE, torch.float32)
-    (put_in(name, 0, meta) if isinstance(made[name], list) else put(name, meta))(made)
-    # Depending on which argument it is, torch's dispatcher may be the one that refuses.
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        ops.lstm_stack_forward(**made, **CASE.flags, save=True)
+def test_a_sparse_tensor(name: str) -> None:
+    made = raw(arguments(CASE, torch.float32))
+    sparse = put_in(name, 0, to_sparse) if isinstance(made[name], list) else put(name, to_sparse)
+    sparse(made)
+    with pytest.raises((RuntimeError, NotImplementedError)):  # torch itself refuses
+        torch.ops.ltlstm.lstm_stack_forward(*made.values(), **CASE.flags, save=True)
+
+
+@pytest.mark.parametrize("name", ["input", "h0", "c0", "weights", "masks", "reset"])
+def test_a_strided_tensor_is_for_the_wrapper_to_copy(name: str) -> None:
+    made = raw(arguments(CASE, torch.float32))
+    strided = put_in(name, 0, backwards) if isinstance(made[name], list) else put(name, backwards)
+    strided(made)
+    op = torch.ops.ltlstm.lstm_stack_forward
+    refused(op, name, *made.values(), **CASE.flags, save=True)
 
 
 def backward_arguments(lanes: int) -> tuple[Any, dict[str, Any]]:
@@ -162,8 +177,8 @@ def backward_arguments(lanes: int) -> tuple[Any, dict[str, Any]]:
     results = dict(zip(saved, forward(**made, **CASE.flags, save=True), strict=True))
     outer = {f"d_{k}": torch.randn_like(v) for k, v in results.items() if "gates" not in k}
     del results["h_n"], results["c_n"]
-    op = ops.lt_lstm_backward if lanes == 2 else ops.lstm_stack_backward
-    return op, outer | made | results | CASE.flags
+    op = torch.ops.ltlstm.lt_lstm_backward if lanes == 2 else torch.ops.ltlstm.lstm_stack_backward
+    return op, outer | raw(made) | results | CASE.flags
 
 
 @pytest.mark.parametrize("lanes", [1, 2], ids=["stack", "lt"])

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from cases import EVERYTHING, Case, arguments
 from operators import F64, Calls, assert_identical, call, leaves, names, operator, oracle, run
 from tolerance import assert_all_close, assert_close
-from torch import Tensor
 
 LANES = pytest.mark.parametrize("lanes", [1, 2], ids=["lstm_stack", "lt_lstm"])
 BASE = Case(T=5, N=3, D=5, H=7, L=2)
@@ -142,6 +143,14 @@ def test_no_graph_where_nothing_needs_it(lanes: int) -> None:
 
 
 @LANES
+def test_a_gradient_asked_of_an_inference_pass_is_refused(lanes: int) -> None:
+    made = arguments(BASE, torch.float32, lanes)
+    wanted = require_all(made)
+    with pytest.raises(RuntimeError, match="lstm.*_forward: save must be True .*, got False"):
+        torch.autograd.grad(call(BASE, made, save=False)[0].sum(), wanted)
+
+
+@LANES
 def test_backward_twice_over_one_graph(lanes: int) -> None:
     made = arguments(EVERYTHING, torch.float32, lanes)
     wanted = require_all(made)
@@ -204,6 +213,22 @@ def test_second_derivative_agrees_with_the_reference(lanes: int) -> None:
         assert expected.any()
         assert_close(actual, expected)
     assert len(ours) == len(theirs)
+
+
+@LANES
+def test_second_derivative_of_tied_weights(lanes: int) -> None:
+    # Each place of the list counts once: a tensor at two places is not counted four times.
+    case = Case(T=3, N=2, D=3, H=3, L=2)
+    made = arguments(case, F64, lanes)
+    w_ih, w_hh, b, _ = (w.requires_grad_() for w in made["weights"][:4])
+
+    def output(w_ih: Tensor, w_hh: Tensor, b: Tensor) -> Tensor:
+        given = made | {"weights": [w_ih, w_hh, b, b] * case.L}
+        if lanes == 2:
+            given["traj_weights"] = [w_ih, b, b, w_ih, w_hh, b, b]
+        return operator(case, given)["output"]
+
+    assert torch.autograd.gradgradcheck(output, (w_ih, w_hh, b))
 
 
 @LANES

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import EVERYTHING, Case, arguments
+from torch import Tensor
+
+from cases import EVERYTHING, TOGETHER, Case, arguments
 from operators import (
     Named,
     assert_identical,
@@ -18,12 +20,11 @@ from operators import (
     run,
     threads,
 )
-from torch import Tensor
 
 LANES = pytest.mark.parametrize("lanes", [1, 2], ids=["lstm_stack", "lt_lstm"])
 PADDED = replace(EVERYTHING, packed=False)
 WIDE = Case(T=9, N=17, D=33, H=65, L=3, bidirectional=True, packed=True)
-CASES = [EVERYTHING, PADDED, WIDE, replace(EVERYTHING, N=0, packed=False)]
+CASES = [EVERYTHING, PADDED, WIDE, replace(EVERYTHING, N=0, packed=False), *TOGETHER]
 
 
 def everything(case: Case, lanes: int, count: int = 1) -> Named:

@@ -6,27 +6,14 @@ import subprocess
 from importlib import metadata, resources
 from pathlib import Path
 
-import ltlstm_kernels
 import pytest
+
+import ltlstm_kernels
 from package_copy import PACKAGES, copy_packages, run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 
-TRAIN_A_STEP = """
-import pathlib, torch, ltlstm, ltlstm_kernels
-here = pathlib.Path.cwd()
-assert here in pathlib.Path(ltlstm_kernels.__file__).parents, ltlstm_kernels.__file__
-assert here in pathlib.Path(ltlstm.__file__).parents, ltlstm.__file__
-torch.manual_seed(0)
-ours, theirs = ltlstm.LSTM(3, 5, 2, backend={backend!r}), torch.nn.LSTM(3, 5, 2)
-ours.load_state_dict(theirs.state_dict())
-x = torch.randn(4, 2, 3)
-for module in (ours, theirs):
-    module(x)[0].square().sum().backward()
-for mine, torchs in zip(ours.parameters(), theirs.parameters(), strict=True):
-    torch.testing.assert_close(mine.grad, torchs.grad)
-print({{name: library.error for name, library in ltlstm_kernels.libraries().items()}})
-"""
+SMOKE = Path(__file__).with_name("smoke.py")
 
 
 def library(name: str) -> Path:
@@ -43,14 +30,14 @@ def test_every_library_of_this_build_is_loaded():
 
 def test_operators_work_without_the_pybind_module(tmp_path):
     copy = copy_packages(tmp_path, without="_C.*")
-    run = run_python(copy, "-W", "error::RuntimeWarning", "-c", TRAIN_A_STEP.format(backend="cpu"))
+    run = run_python(copy, "-W", "error::RuntimeWarning", SMOKE, copy, "cpu")
     assert run.returncode == 0, run.stderr
-    assert "'_C': 'not built', '_ops_cpu': None" in run.stdout
+    assert "_C not built" in run.stdout and "_ops_cpu loaded" in run.stdout
 
 
 def test_import_works_without_any_library(tmp_path):
     copy = copy_packages(tmp_path, without="*")
-    run = run_python(copy, "-c", TRAIN_A_STEP.format(backend=None))
+    run = run_python(copy, SMOKE, copy)
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("RuntimeWarning") == 1
     assert "RuntimeWarning: ltlstm_kernels: _ops_cpu not built" in run.stderr
@@ -60,7 +47,7 @@ def test_a_library_that_does_not_load_is_named_once(tmp_path):
     copy = copy_packages(tmp_path, without="")
     broken = copy / "ltlstm_kernels" / library("_ops_cpu").name
     broken.write_bytes(b"not a library")
-    run = run_python(copy, "-c", TRAIN_A_STEP.format(backend=None))
+    run = run_python(copy, SMOKE, copy)
     assert run.returncode == 0, run.stderr
     assert run.stderr.count("RuntimeWarning") == 1
     assert "RuntimeWarning: ltlstm_kernels: _ops_cpu failed to load" in run.stderr
@@ -69,7 +56,7 @@ def test_a_library_that_does_not_load_is_named_once(tmp_path):
 
 def test_a_backend_that_lost_its_library_says_so(tmp_path):
     copy = copy_packages(tmp_path, without="_ops_cpu.*")
-    run = run_python(copy, "-c", TRAIN_A_STEP.format(backend="cpu"))
+    run = run_python(copy, SMOKE, copy, "cpu")
     assert run.returncode != 0
     assert "RuntimeError" in run.stderr and "the library _ops_cpu is missing" in run.stderr
 

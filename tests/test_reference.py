@@ -5,10 +5,11 @@ import itertools
 
 import pytest
 import torch
-from ltlstm import reference
-from tolerance import assert_close
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from ltlstm import reference
+from tolerance import assert_close
 
 T, N, D, H = 7, 3, 4, 5
 LENGTHS = torch.tensor([7, 5, 2])

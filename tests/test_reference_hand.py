@@ -4,9 +4,10 @@
 from math import exp, tanh
 
 import torch
+from torch import Tensor
+
 from ltlstm import reference
 from tolerance import assert_close
-from torch import Tensor
 
 
 def s(x: float) -> float:

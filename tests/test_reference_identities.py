@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from cases import Case, arguments
 from ltlstm import reference
 from tolerance import assert_close
-from torch import Tensor
 
 F64 = torch.float64
 BOTH = pytest.mark.parametrize("bidirectional", [False, True])

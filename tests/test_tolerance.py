@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from tolerance import FLOOR_ULPS, assert_all_close, assert_close, error
 
 TRUTH = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

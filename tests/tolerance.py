@@ -12,7 +12,7 @@ counted in units of the last place.
 import torch
 from torch import Tensor
 
-FLOOR_ULPS = 8
+FLOOR_ULPS = 16
 
 
 def error(actual: Tensor, truth: Tensor) -> float:

@@ -47,7 +47,7 @@ CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t
 }  // namespace
 
 StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
-                               const std::vector<Tensor>& flat_weights, const std::vector<Tensor>& flat_masks,
+                               const std::vector<Tensor>& flat_weights, const OptionalTensor& all_masks,
                                const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags)
     : op(op), flags(flags), type(input.scalar_type()), dirs(flags.bidirectional ? 2 : 1), reset_(reset) {
   require(type == ScalarType::Float || type == ScalarType::Double, op, "input", "be float32 or float64", name_of(type));
@@ -101,8 +101,11 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
   Reader reader(*this, "weights", flat_weights, L * dirs * per_cell);
   for (int64_t i = 0; i < L * dirs; ++i)
     weights.push_back(next_cell(reader, flags, i < dirs ? D : width(), H, P, /*recurrent=*/true));
-  Reader mask_reader(*this, "masks", flat_masks, static_cast<int64_t>(flat_masks.size()));
-  for (size_t i = 0; i < flat_masks.size(); ++i) masks.push_back(mask_reader.next(per_row(width())));
+  if (!all_masks) return;
+  require(all_masks->dim() > 0, op, "masks", "have a dimension of layers", "a scalar");
+  require_shape("masks", all_masks, per_layer(all_masks->size(0), width()));
+  for (int64_t l = 0; l < all_masks->size(0); ++l)
+    masks.push_back(torch::stable::view(torch::stable::select(*all_masks, 0, l), {R, width()}));
 }
 
 std::vector<CellWeights> StackArguments::layer_lane_weights(const std::vector<Tensor>& traj_weights) const {

@@ -23,7 +23,7 @@ struct CellWeights {
 class StackArguments {
  public:
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
-                 const std::vector<Tensor>& weights, const std::vector<Tensor>& masks,
+                 const std::vector<Tensor>& weights, const OptionalTensor& masks,
                  const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags);
 
   // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a layer.
@@ -36,6 +36,8 @@ class StackArguments {
   Sizes per_layer(int64_t layers, int64_t width) const { return joined(joined({layers}, rows), {width}); }
   Sequence sequence(bool reverse) const;
   int64_t width() const { return dirs * P; }
+  // Whether the rows of one step may take their state from different places: the row before, h0, or a reset.
+  bool mixes_rows() const { return reset_.has_value() || (flags.bidirectional && rows.size() == 1); }
 
   const char* op;
   Flags flags;

@@ -14,7 +14,7 @@ auto with_scalar(ScalarType type, const Function& f) {
 using StackOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 StackOutputs lstm_stack_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
-                                const std::vector<Tensor>& weights, const std::vector<Tensor>& masks,
+                                const std::vector<Tensor>& weights, const OptionalTensor& masks,
                                 const OptionalTensor& batch_sizes, const OptionalTensor& reset, bool bias,
                                 bool projected, bool peephole, bool bidirectional, bool save) {
   const StackArguments s("lstm_stack_forward", input, h0, c0, weights, masks, batch_sizes, reset,
@@ -39,7 +39,7 @@ StackGradients lstm_stack_backward(const OptionalTensor& d_output, const Optiona
                                    const OptionalTensor& d_c_n, const OptionalTensor& d_hidden,
                                    const OptionalTensor& d_cells, const Tensor& input, const Tensor& h0,
                                    const Tensor& c0, const std::vector<Tensor>& weights,
-                                   const std::vector<Tensor>& masks, const OptionalTensor& batch_sizes,
+                                   const OptionalTensor& masks, const OptionalTensor& batch_sizes,
                                    const OptionalTensor& reset, const Tensor& output, const Tensor& hidden,
                                    const Tensor& cells, const Tensor& gates, bool bias, bool projected, bool peephole,
                                    bool bidirectional) {
@@ -72,7 +72,7 @@ using TrajectoryOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Ten
 
 TrajectoryOutputs lt_lstm_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
                                   const std::vector<Tensor>& weights, const std::vector<Tensor>& traj_weights,
-                                  const std::vector<Tensor>& masks, const OptionalTensor& batch_sizes,
+                                  const OptionalTensor& masks, const OptionalTensor& batch_sizes,
                                   const OptionalTensor& reset, bool bias, bool projected, bool peephole,
                                   bool bidirectional, bool save) {
   const StackArguments s("lt_lstm_forward", input, h0, c0, weights, masks, batch_sizes, reset,
@@ -113,7 +113,7 @@ TrajectoryGradients lt_lstm_backward(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
     const OptionalTensor& d_hidden, const OptionalTensor& d_cells, const OptionalTensor& d_traj_hidden,
     const OptionalTensor& d_traj_cells, const Tensor& input, const Tensor& h0, const Tensor& c0,
-    const std::vector<Tensor>& weights, const std::vector<Tensor>& traj_weights, const std::vector<Tensor>& masks,
+    const std::vector<Tensor>& weights, const std::vector<Tensor>& traj_weights, const OptionalTensor& masks,
     const OptionalTensor& batch_sizes, const OptionalTensor& reset, const Tensor& output, const Tensor& hidden,
     const Tensor& cells, const Tensor& gates, const Tensor& traj_hidden, const Tensor& traj_cells,
     const Tensor& traj_gates, bool bias, bool projected, bool peephole, bool bidirectional) {

@@ -26,7 +26,8 @@ struct TimeLane {
   // x (R, D); hidden (R, width); gates (dirs, R, 4H) may be scratch; cells (dirs, R, H) or nothing.
   // h_n (dirs, N, P) and c_n (dirs, N, H) hold the initial state on entry.
   static void forward(const StackArguments& stack, int64_t layer, const Tensor& x, const Tensor& hidden,
-                      const Tensor& gates, const OptionalTensor& cells, const Tensor& h_n, const Tensor& c_n);
+                      const Tensor& gates, const OptionalTensor& cells, const Tensor& h0, const Tensor& h_n,
+                      const Tensor& c_n);
 
   // d_hidden (R, width) and d_cells (dirs, R, H) or nothing; dh, dc (dirs, N, .) hold the gradients of h_n, c_n on
   // entry and those of h0, c0 on return; writes d_x (R, D). Returns the gradients of the layer's weights, flat.

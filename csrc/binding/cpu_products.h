@@ -72,17 +72,17 @@ inline Tensor column_sums(const Tensor& t) {
   return torch::stable::sum(t, torch::headeronly::IntHeaderOnlyArrayRef(over, 1));
 }
 
-// A weight matrix B(k, j) in the kernels' packed form: w itself (k its rows), or its transpose.
+// A weight matrix in the kernels' packed form: B = w (gates false), or B = w^T, in gate blocks or plain ones.
 template <class scalar>
-Tensor packed(const Tensor& w, bool transpose) {
+Tensor packed(const Tensor& w, bool transpose, bool gates) {
   const auto& kernels = cpu::kernels<scalar>();
   const int64_t K = w.size(transpose ? 1 : 0), columns = w.size(transpose ? 0 : 1), stride = w.size(1);
-  const int64_t panels = (columns + kernels.panel_columns - 1) / kernels.panel_columns;
-  Tensor out = empty(w, {panels * kernels.panel_columns * K});
+  const int64_t width = gates ? columns / 4 : columns, blocks = kernels.blocks(width, gates);
+  Tensor out = empty(w, {blocks * kernels.block * K});
   const scalar* source = data<scalar>(w);
   scalar* to = mutable_data<scalar>(out);
-  parallel(panels, K * kernels.panel_columns, [&](int64_t first, int64_t last) {
-    kernels.pack(source, transpose ? 1 : stride, transpose ? stride : 1, K, columns, first, last, to);
+  parallel(blocks, K * kernels.block, [&](int64_t first, int64_t last) {
+    kernels.pack(source, transpose ? 1 : stride, transpose ? stride : 1, K, width, gates, first, last, to);
   });
   return out;
 }

@@ -32,7 +32,7 @@ Tensor masked(const Tensor& t, const Tensor& mask) {
 inline void require_masks(const StackArguments& s, bool with_last) {
   const int64_t count = static_cast<int64_t>(s.masks.size());
   require(count == 0 || count == s.L - 1 || (with_last && count == s.L), s.op, "masks",
-          with_last ? "hold 0, L - 1 or L tensors" : "hold 0 or L - 1 tensors", std::to_string(count));
+          with_last ? "hold L - 1 or L layers" : "hold L - 1 layers", std::to_string(count));
 }
 
 // A stack in the course of its forward pass: what the time lane writes, layer by layer.
@@ -42,6 +42,7 @@ struct TimeLaneForward {
       : s(s),
         save(save),
         x(torch::stable::view(input, {s.R, s.D})),
+        h0(h0),
         h_n(torch::stable::clone(h0)),
         c_n(torch::stable::clone(c0)),
         cells(empty(input, s.per_layer(save ? s.L * s.dirs : 0, s.H))),
@@ -51,14 +52,14 @@ struct TimeLaneForward {
   void run(int64_t layer, const Tensor& hidden) {
     TimeLane<scalar>::forward(s, layer, x, hidden, save ? directions_of(s, gates, layer, {s.R, 4 * s.H}) : scratch,
                               save ? OptionalTensor(directions_of(s, cells, layer, {s.R, s.H})) : OptionalTensor(),
-                              directions_of(s, h_n, layer, {s.N, s.P}), directions_of(s, c_n, layer, {s.N, s.H}));
+                              directions_of(s, h0, layer, {s.N, s.P}), directions_of(s, h_n, layer, {s.N, s.P}), directions_of(s, c_n, layer, {s.N, s.H}));
     x = layer < static_cast<int64_t>(s.masks.size()) ? masked<scalar>(hidden, s.masks[layer]) : hidden;
   }
 
   const StackArguments& s;
   const bool save;
   Tensor x;  // what the next layer reads
-  Tensor h_n, c_n, cells, gates, scratch;
+  Tensor h0, h_n, c_n, cells, gates, scratch;
 };
 
 // The same in the backward pass: gradients of the state, and of what each layer read.

@@ -6,15 +6,42 @@
 namespace ltlstm::binding {
 namespace {
 
-// Both directions side by side: slices of [0, dirs * N), each within one direction.
-template <class Function>
-void for_batch_slices(const StackArguments& stack, const Function& f) {
-  const int64_t N = stack.N, work = 8 * stack.H * stack.P * stack.T;
-  parallel(stack.dirs * N, work, [&](int64_t first, int64_t last) {
-    for (int64_t d = first / N; d * N < last; ++d)
-      f(d, std::max<int64_t>(first - d * N, 0), std::min<int64_t>(last - d * N, N));
-  });
-}
+// How threads share a time loop.
+// Slices of the batch (and the two directions) need no meeting, but each thread then streams all the weights at every
+// step. Slices of the units pay a meeting a step and divide the weights: they win where the batch has too few rows for
+// the threads, and where the weights outgrow a core's own cache.
+struct Threads {
+  template <class scalar>
+  static Threads plan(const StackArguments& s) {
+    constexpr int64_t kOwnCache = 3 << 19, kWorthMeeting = 60000;
+    const int threads = static_cast<int>(torch::stable::get_num_threads());
+    const int64_t weights = 4 * s.H * s.P, rows = s.dirs * s.N;
+    const int64_t units = cpu::kernels<scalar>().blocks(s.H, false);
+    const bool large = weights * static_cast<int64_t>(sizeof(scalar)) > kOwnCache;
+    const bool share_units = s.dirs == 1 && s.N > 0 && (s.N < threads || large) && weights * s.N >= kWorthMeeting;
+    return {share_units ? static_cast<int>(std::min<int64_t>(threads, units)) : 1, 8 * s.H * s.P * s.T, s.N, rows};
+  }
+
+  // f(direction, part) for every part of the work.
+  template <class Function>
+  void run(const Function& f) const {
+    if (pieces > 1) {
+      cpu::Gang gang(pieces);
+      torch::stable::parallel_for(0, pieces, 1, [&](int64_t first, int64_t last) {
+        const auto share = gang.join(static_cast<int>(first), static_cast<int>(last));
+        if (share.first < share.last) f(0, cpu::Part{0, N, &gang, share});
+      });
+      return;
+    }
+    parallel(rows, work, [&](int64_t first, int64_t last) {
+      for (int64_t d = first / N; d * N < last; ++d)
+        f(d, cpu::Part{std::max<int64_t>(first - d * N, 0), std::min<int64_t>(last - d * N, N), nullptr, {0, 1}});
+    });
+  }
+
+  int pieces;  // of the units; 1 where threads take slices of the batch
+  int64_t work, N, rows;
+};
 
 Tensor part(const Tensor& t, int64_t direction) { return torch::stable::select(t, 0, direction); }
 
@@ -26,28 +53,32 @@ OptionalTensor part(const OptionalTensor& t, int64_t direction) {
 
 template <class scalar>
 void TimeLane<scalar>::forward(const StackArguments& stack, int64_t layer, const Tensor& x, const Tensor& hidden,
-                        const Tensor& gates, const OptionalTensor& cells, const Tensor& h_n, const Tensor& c_n) {
-  const int64_t H = stack.H, P = stack.P;
+                                const Tensor& gates, const OptionalTensor& cells, const Tensor& h0, const Tensor& h_n,
+                                const Tensor& c_n) {
+  const int64_t H = stack.H, P = stack.P, N = stack.N;
+  const Threads threads = Threads::plan<scalar>(stack);
+  const bool gathers = stack.mixes_rows();
   const bool projected = stack.flags.projected;
+  const Tensor zero_row = zeros(x, {H});
   std::vector<Tensor> kept;  // alive until the kernels have run
   std::vector<TimeLstmForward<scalar>> problems;
   for (int64_t d = 0; d < stack.dirs; ++d) {
     const CellWeights& w = stack.weights[layer * stack.dirs + d];
     linear(part(gates, d), x, w.w_ih, summed<scalar>(w.b_ih, w.b_hh));
-    const Tensor w_hh = packed<scalar>(*w.w_hh, true);
-    const OptionalTensor w_hr = projected ? OptionalTensor(packed<scalar>(*w.w_hr, true)) : OptionalTensor();
-    const OptionalTensor scratch = projected ? OptionalTensor(empty(x, {stack.N, H})) : OptionalTensor();
+    const Tensor w_hh = packed<scalar>(*w.w_hh, true, true);
+    const OptionalTensor w_hr = projected ? OptionalTensor(packed<scalar>(*w.w_hr, true, false)) : OptionalTensor();
+    const Tensor scratch = empty(x, {projected ? N : 0, H});
+    const Tensor gathered = empty(x, {gathers ? threads.pieces : 0, N, P});
     problems.push_back({stack.sequence(d == 1), H, P, stack.width(), data<scalar>(w_hh), data<scalar>(w_hr),
-                        data<scalar>(w.peephole), mutable_data<scalar>(part(gates, d)),
+                        data<scalar>(w.peephole), data<scalar>(zero_row), data<scalar>(part(h0, d)),
+                        mutable_data<scalar>(part(gates, d)),
                         cells ? mutable_data<scalar>(part(*cells, d)) : nullptr, mutable_data<scalar>(hidden) + d * P,
                         mutable_data<scalar>(part(h_n, d)), mutable_data<scalar>(part(c_n, d)),
-                        scratch ? mutable_data<scalar>(*scratch) : nullptr});
-    kept.push_back(w_hh);
-    if (projected) kept.insert(kept.end(), {*w_hr, *scratch});
+                        mutable_data<scalar>(scratch), mutable_data<scalar>(gathered)});
+    kept.insert(kept.end(), {w_hh, scratch, gathered});
+    if (projected) kept.push_back(*w_hr);
   }
-  for_batch_slices(stack, [&](int64_t d, int64_t first, int64_t last) {
-    cpu::kernels<scalar>().time_lstm_forward(problems[d], first, last);
-  });
+  threads.run([&](int64_t d, const cpu::Part& part) { cpu::kernels<scalar>().time_lstm_forward(problems[d], part); });
 }
 
 template <class scalar>
@@ -70,8 +101,8 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& stack, int6
   std::vector<TimeLstmBackward<scalar>> problems;
   for (int64_t d = 0; d < stack.dirs; ++d) {
     const CellWeights& w = stack.weights[layer * stack.dirs + d];
-    Direction s{packed<scalar>(*w.w_hh, false), empty(like, {R, 4 * H}), empty(like, {R, P}),
-                w.w_hr ? OptionalTensor(packed<scalar>(*w.w_hr, false)) : OptionalTensor(),
+    Direction s{packed<scalar>(*w.w_hh, false, false), empty(like, {R, 4 * H}), empty(like, {R, P}),
+                w.w_hr ? OptionalTensor(packed<scalar>(*w.w_hr, false, false)) : OptionalTensor(),
                 if_projected({R, H}), if_projected({R, P}),
                 w.peephole ? OptionalTensor(zeros(like, {N, 3, H})) : OptionalTensor(), if_projected({N, H})};
     problems.push_back({stack.sequence(d == 1), H, P, stack.width(), stack.width(), data<scalar>(s.w_hh),
@@ -85,9 +116,8 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& stack, int6
                         pointer(s.scratch)});
     directions.push_back(s);
   }
-  for_batch_slices(stack, [&](int64_t d, int64_t first, int64_t last) {
-    cpu::kernels<scalar>().time_lstm_backward(problems[d], first, last);
-  });
+  Threads::plan<scalar>(stack).run(
+      [&](int64_t d, const cpu::Part& part) { cpu::kernels<scalar>().time_lstm_backward(problems[d], part); });
   std::vector<Tensor> d_weights;
   for (int64_t d = 0; d < stack.dirs; ++d) {
     const CellWeights& w = stack.weights[layer * stack.dirs + d];

@@ -20,8 +20,7 @@ namespace {
 struct Avx2 {
   static constexpr const char* kName = "avx2";
   static constexpr int kVectorBytes = 32;
-  static constexpr int kTallVectors = 2;  // with 2 rows or more: 6 by this many sums stay in registers
-  static constexpr int kWideVectors = 8;  // with 1 row: enough sums to hide the latency of an addition
+  static constexpr int kRows = 3;  // by 4 vectors: as many sums as stay in registers
 };
 
 }  // namespace

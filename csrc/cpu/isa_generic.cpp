@@ -8,8 +8,7 @@ namespace {
 struct Generic {
   static constexpr const char* kName = "generic";
   static constexpr int kVectorBytes = 16;
-  static constexpr int kTallVectors = 2;
-  static constexpr int kWideVectors = 4;
+  static constexpr int kRows = 3;  // by 4 vectors: as many sums as stay in registers
 };
 
 }  // namespace

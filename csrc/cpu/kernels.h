@@ -1,24 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU kernels as a table of functions, one table for each instruction set and scalar type, chosen at run time.
 //
-// A function works on the slice [first, last) of what it is given (batch rows, rows, panels): the caller owns the
-// threads. Nothing here allocates, throws or keeps state.
+// A function works on the part of what it is given (rows, blocks, pieces of a gang) that its caller names: the caller
+// owns the threads. Nothing here allocates, throws or keeps state.
 #pragma once
 
+#include "cpu/gang.h"
 #include "problem.h"
 
 namespace ltlstm::cpu {
 
+// Batch rows [first_row, last_row), and with a gang only the share of their units.
+struct Part {
+  int64_t first_row, last_row;
+  Gang* gang;  // or null
+  Gang::Share share;
+};
+
 template <class scalar>
 struct Kernels {
   const char* isa;
-  int64_t panel_columns;  // a (K, columns) matrix packs into ceil(columns / panel_columns) panels of K * panel_columns
+  int64_t block;  // columns of a packed block: K * block elements
 
-  // Panels of B(k, j) = source[k * k_stride + j * j_stride], for `product` inside the time loop.
-  void (*pack)(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t columns, int64_t first_panel,
-               int64_t last_panel, scalar* packed);
-  void (*time_lstm_forward)(const TimeLstmForward<scalar>&, int64_t first, int64_t last);
-  void (*time_lstm_backward)(const TimeLstmBackward<scalar>&, int64_t first, int64_t last);
+  // A matrix B(k, j) = source[k * k_stride + j * j_stride] in the form that the time loop streams: plain blocks of
+  // `width` columns, or gate blocks of 4 * width.
+  int64_t (*blocks)(int64_t width, bool gates);
+  void (*pack)(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t width, bool gates,
+               int64_t first, int64_t last, scalar* packed);
+  void (*time_lstm_forward)(const TimeLstmForward<scalar>&, const Part&);
+  void (*time_lstm_backward)(const TimeLstmBackward<scalar>&, const Part&);
   void (*cell_rows_forward)(const CellRowsForward<scalar>&, int64_t first, int64_t last);
   void (*cell_rows_backward)(const CellRowsBackward<scalar>&, int64_t first, int64_t last);
 };

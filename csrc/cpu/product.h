@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // C = A B (+ C) for a few rows of A and a weight matrix B that is used again at every time step.
 //
-// B is packed once into panels of kPanel columns, each panel contiguous, so that a step streams it. Each element of C
-// sums over k in order, however many rows are done at once: a row's numbers never depend on its neighbours, on the
-// batch or on the number of threads.
+// B is packed once into blocks of four vectors of columns, each block contiguous, so that a step streams it. Each
+// element of C sums over k in order, however many rows are done at once: a row's numbers never depend on its
+// neighbours, on the batch or on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -36,100 +36,110 @@ template <class Isa, class scalar>
 struct Tile {
   typedef scalar Vector __attribute__((vector_size(Isa::kVectorBytes), aligned(sizeof(scalar)), may_alias));
   static constexpr int kLanes = Isa::kVectorBytes / sizeof(scalar);
-  static constexpr int kPanelVectors = 8;
-  static constexpr int kPanel = kPanelVectors * kLanes;
+  static constexpr int kVectors = 4;
+  static constexpr int kBlock = kVectors * kLanes;
 };
 
-// Elements of the packed form of a (K, columns) matrix.
+// Which columns of C a packed block stands for.
+// plain: kBlock columns in a row. gates: the four gates of kLanes units, in a row of C of four times `width` columns.
 template <class Isa, class scalar>
-LTLSTM_INLINE int64_t packed_size(int64_t K, int64_t columns) {
-  constexpr int kPanel = Tile<Isa, scalar>::kPanel;
-  return (columns + kPanel - 1) / kPanel * kPanel * K;
-}
+struct Columns {
+  using T = Tile<Isa, scalar>;
+  int64_t width;  // columns of C, or H for gates
+  bool gates;
 
-// Packs panels [first, last) of B(k, j) = source[k * k_stride + j * j_stride]; columns past the end become zeros.
+  LTLSTM_MEMBER int64_t blocks() const {
+    const int64_t step = gates ? T::kLanes : T::kBlock;
+    return (width + step - 1) / step;
+  }
+  LTLSTM_MEMBER int64_t column(int64_t block, int vector) const {
+    return gates ? vector * width + block * T::kLanes : block * T::kBlock + vector * T::kLanes;
+  }
+  // How many lanes of a vector are columns at all; the rest is padding.
+  LTLSTM_MEMBER int64_t valid(int64_t block, int vector) const {
+    const int64_t left = width - (gates ? block * T::kLanes : block * T::kBlock + vector * T::kLanes);
+    return left < 0 ? 0 : smaller(left, T::kLanes);
+  }
+};
+
+// Packs blocks [first, last) of B(k, j) = source[k * k_stride + j * j_stride]; padding becomes zeros.
 template <class Isa, class scalar>
-LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t columns,
-                        int64_t first, int64_t last, scalar* packed) {
-  constexpr int kPanel = Tile<Isa, scalar>::kPanel;
-  constexpr int kBlock = 16;  // both sides of the transposition stay within a few cache lines
-  for (int64_t panel = first; panel < last; ++panel) {
-    scalar* out = packed + panel * kPanel * K;
-    const int64_t j0 = panel * kPanel;
-    const int64_t width = smaller(kPanel, columns - j0);
-    for (int64_t k0 = 0; k0 < K; k0 += kBlock) {
-      const int64_t k1 = smaller(K, k0 + kBlock);
-      for (int64_t j = 0; j < width; ++j)
-        for (int64_t k = k0; k < k1; ++k) out[k * kPanel + j] = source[k * k_stride + (j0 + j) * j_stride];
-      for (int64_t k = k0; k < k1; ++k)
-        for (int64_t j = width; j < kPanel; ++j) out[k * kPanel + j] = 0;
+LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K,
+                        Columns<Isa, scalar> columns, int64_t first, int64_t last, scalar* packed) {
+  using T = Tile<Isa, scalar>;
+  constexpr int kPiece = 16;  // of k: both sides of a transposition stay within a few cache lines
+  for (int64_t block = first; block < last; ++block) {
+    for (int64_t k0 = 0; k0 < K; k0 += kPiece) {
+      const int64_t k1 = smaller(K, k0 + kPiece);
+      for (int v = 0; v < T::kVectors; ++v) {
+        const scalar* from = source + columns.column(block, v) * j_stride;
+        scalar* to = packed + block * T::kBlock * K + v * T::kLanes;
+        const int64_t valid = columns.valid(block, v);
+        for (int64_t j = 0; j < valid; ++j)
+          for (int64_t k = k0; k < k1; ++k) to[k * T::kBlock + j] = from[k * k_stride + j * j_stride];
+        for (int64_t j = valid; j < T::kLanes; ++j)
+          for (int64_t k = k0; k < k1; ++k) to[k * T::kBlock + j] = 0;
+      }
     }
   }
 }
 
-// kRows rows by kVectors vectors of one panel; b is the panel's first column of this tile. Columns from `width` on are
-// padding: they are computed and not stored.
-template <class Isa, int kRows, int kVectors, class scalar>
-LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, const scalar* b, int64_t width,
-                                bool accumulate, scalar* c, int64_t c_stride) {
+// kRows rows by kBlocks blocks.
+template <class Isa, int kRows, int kBlocks, class scalar>
+LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, const scalar* packed,
+                                Columns<Isa, scalar> columns, int64_t block, bool accumulate, scalar* c,
+                                int64_t c_stride) {
   using T = Tile<Isa, scalar>;
   using Vector = typename T::Vector;
-  Vector sum[kRows][kVectors];
+  constexpr int kVectors = T::kVectors;
+  const scalar* b = packed + block * T::kBlock * K;
+  Vector sum[kRows][kBlocks * kVectors];
   for (int i = 0; i < kRows; ++i)
-    for (int v = 0; v < kVectors; ++v) sum[i][v] = Vector{};
+    for (int v = 0; v < kBlocks * kVectors; ++v) sum[i][v] = Vector{};
   for (int64_t k = 0; k < K; ++k) {
-    const Vector* row = reinterpret_cast<const Vector*>(b + k * T::kPanel);
-    for (int v = 0; v < kVectors; ++v) {
-      const Vector weight = row[v];
+    for (int v = 0; v < kBlocks * kVectors; ++v) {
+      const scalar* at = b + (v / kVectors * K + k) * T::kBlock + v % kVectors * T::kLanes;
+      const Vector weight = *reinterpret_cast<const Vector*>(at);
       for (int i = 0; i < kRows; ++i) sum[i][v] += a[i * a_stride + k] * weight;
     }
   }
   for (int i = 0; i < kRows; ++i) {
-    scalar* out = c + i * c_stride;
-    if (width >= kVectors * T::kLanes) {
-      for (int v = 0; v < kVectors; ++v) {
-        Vector* p = reinterpret_cast<Vector*>(out) + v;
+    for (int v = 0; v < kBlocks * kVectors; ++v) {
+      const int64_t here = block + v / kVectors, valid = columns.valid(here, v % kVectors);
+      scalar* out = c + i * c_stride + columns.column(here, v % kVectors);
+      if (valid == T::kLanes) {
+        Vector* p = reinterpret_cast<Vector*>(out);
         *p = accumulate ? *p + sum[i][v] : sum[i][v];
+      } else {
+        for (int64_t j = 0; j < valid; ++j) out[j] = accumulate ? out[j] + sum[i][v][j] : sum[i][v][j];
       }
-    } else {
-      const scalar* value = reinterpret_cast<const scalar*>(sum[i]);
-      for (int64_t j = 0; j < width; ++j) out[j] = accumulate ? out[j] + value[j] : value[j];
     }
   }
 }
 
-// kRows rows by one panel, in pieces of kVectors.
-template <class Isa, int kRows, int kVectors, class scalar>
-LTLSTM_INLINE void product_panel(int64_t K, const scalar* a, int64_t a_stride, const scalar* b, int64_t width,
-                                 bool accumulate, scalar* c, int64_t c_stride) {
-  constexpr int kStep = kVectors * Tile<Isa, scalar>::kLanes;
-  for (int64_t j = 0; j < width; j += kStep)
-    product_tile<Isa, kRows, kVectors>(K, a, a_stride, b + j, width - j, accumulate, c + j, c_stride);
-}
-
-// c (rows, columns) = a (rows, K) times the packed b, added to c where `accumulate`.
+// Blocks [first, last) of c (rows, .) = a (rows, K) times the packed b, added to c where `accumulate`.
 template <class Isa, class scalar>
-LTLSTM_INLINE void product(int64_t rows, int64_t K, int64_t columns, const scalar* a, int64_t a_stride, const scalar* b,
-                           bool accumulate, scalar* c, int64_t c_stride) {
-  using T = Tile<Isa, scalar>;
-  constexpr int kTall = Isa::kTallVectors;
-  for (int64_t j = 0; j < columns; j += T::kPanel) {
-    const int64_t width = smaller(T::kPanel, columns - j);
-    const scalar* panel = b + j * K;
-    for (int64_t i = 0; i < rows;) {
-      const int64_t left = rows - i;
-      const scalar* from = a + i * a_stride;
-      scalar* to = c + i * c_stride + j;
-      if (left >= 6) {
-        product_panel<Isa, 6, kTall>(K, from, a_stride, panel, width, accumulate, to, c_stride), i += 6;
-      } else if (left >= 4) {
-        product_panel<Isa, 4, kTall>(K, from, a_stride, panel, width, accumulate, to, c_stride), i += 4;
-      } else if (left >= 2) {
-        product_panel<Isa, 2, kTall>(K, from, a_stride, panel, width, accumulate, to, c_stride), i += 2;
-      } else {
-        product_panel<Isa, 1, Isa::kWideVectors>(K, from, a_stride, panel, width, accumulate, to, c_stride), i += 1;
-      }
+LTLSTM_INLINE void product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride, const scalar* packed,
+                           Columns<Isa, scalar> columns, int64_t first, int64_t last, bool accumulate, scalar* c,
+                           int64_t c_stride) {
+  constexpr int kMost = Isa::kRows;
+  for (int64_t block = first; block < last;) {
+    int64_t i = 0;
+    for (; rows - i >= kMost; i += kMost)
+      product_tile<Isa, kMost, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate, c + i * c_stride,
+                                  c_stride);
+    for (; rows - i >= 2; i += 2)
+      product_tile<Isa, 2, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate, c + i * c_stride,
+                              c_stride);
+    if (rows == 1 && last - block >= 2) {  // one row alone: enough sums to hide the latency of an addition
+      product_tile<Isa, 1, 2>(K, a, a_stride, packed, columns, block, accumulate, c, c_stride);
+      block += 2;
+      continue;
     }
+    if (rows - i == 1)
+      product_tile<Isa, 1, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate, c + i * c_stride,
+                              c_stride);
+    ++block;
   }
 }
 

@@ -11,22 +11,22 @@ namespace ltlstm::cpu {
 
 template <class Isa, class scalar>
 struct Table {
-  static void pack_panels(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t columns,
+  static int64_t blocks(int64_t width, bool gates) { return Columns<Isa, scalar>{width, gates}.blocks(); }
+
+  static void pack_blocks(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t width, bool gates,
                           int64_t first, int64_t last, scalar* packed) {
-    pack<Isa>(source, k_stride, j_stride, K, columns, first, last, packed);
+    pack(source, k_stride, j_stride, K, Columns<Isa, scalar>{width, gates}, first, last, packed);
   }
 
-  static void time_forward(const TimeLstmForward<scalar>& p, int64_t first, int64_t last) {
-    p.peephole ? time_lstm_forward<Isa, true>(p, first, last) : time_lstm_forward<Isa, false>(p, first, last);
+  static void time_forward(const TimeLstmForward<scalar>& p, const Part& part) {
+    p.peephole ? time_lstm_forward<Isa, true>(p, part) : time_lstm_forward<Isa, false>(p, part);
   }
 
-  static void time_backward(const TimeLstmBackward<scalar>& p, int64_t first, int64_t last) {
+  static void time_backward(const TimeLstmBackward<scalar>& p, const Part& part) {
     if (p.peephole)
-      p.w_hr ? time_lstm_backward<Isa, true, true>(p, first, last)
-             : time_lstm_backward<Isa, true, false>(p, first, last);
+      p.w_hr ? time_lstm_backward<Isa, true, true>(p, part) : time_lstm_backward<Isa, true, false>(p, part);
     else
-      p.w_hr ? time_lstm_backward<Isa, false, true>(p, first, last)
-             : time_lstm_backward<Isa, false, false>(p, first, last);
+      p.w_hr ? time_lstm_backward<Isa, false, true>(p, part) : time_lstm_backward<Isa, false, false>(p, part);
   }
 
   static void rows_forward(const CellRowsForward<scalar>& p, int64_t first, int64_t last) {
@@ -38,8 +38,8 @@ struct Table {
   }
 
   static const Kernels<scalar>* get() {
-    static constexpr Kernels<scalar> table = {Isa::kName,   Tile<Isa, scalar>::kPanel, pack_panels, time_forward,
-                                              time_backward, rows_forward,             rows_backward};
+    static constexpr Kernels<scalar> table = {Isa::kName,   Tile<Isa, scalar>::kBlock, blocks,       pack_blocks,
+                                              time_forward, time_backward,             rows_forward, rows_backward};
     return &table;
   }
 };

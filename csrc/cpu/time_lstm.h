@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time-LSTM over rows [first, last) of the batch: the whole time loop, forward and backward.
+// The time-LSTM: the whole time loop, forward and backward, over a part of the batch and of the units.
 //
-// A slice of the batch needs nothing of the other rows, so threads take slices and never meet. The state lives in
-// h, c (dh, dc), where a finished row of a ragged batch simply keeps its value. Allocates nothing.
+// A slice of the batch needs nothing of the other rows: threads that take slices never meet. Threads that share rows
+// take slices of the units, each keeping its part of the weights in its core's cache, and meet at every step. The
+// state lives in h, c (dh, dc), where a finished row of a ragged batch simply keeps its value. Allocates nothing.
 #pragma once
 
 #include "cpu/cell_rows.h"
+#include "cpu/gang.h"
+#include "cpu/kernels.h"
 #include "cpu/product.h"
 #include "problem.h"
 
@@ -38,72 +41,148 @@ LTLSTM_INLINE Previous previous_of(const Sequence& seq, const Step& s, int64_t n
   return inside ? Previous::kRow : Previous::kInitial;
 }
 
+// What one thread does of a problem: rows, and slices of the units and of the projected columns.
+template <class Isa, class scalar>
+struct Slice {
+  using T = Tile<Isa, scalar>;
+
+  // A share of `columns` in whole plain blocks, so that a slice of H is one in gate blocks as well.
+  struct Range {
+    int64_t first, last;              // columns
+    int64_t first_block, last_block;  // plain blocks
+    LTLSTM_MEMBER int64_t count() const { return last - first; }
+    LTLSTM_MEMBER int64_t first_gate_block() const { return first_block * T::kVectors; }
+    LTLSTM_MEMBER int64_t last_gate_block() const { return (last + T::kLanes - 1) / T::kLanes; }
+  };
+
+  LTLSTM_MEMBER static Range range_of(int64_t columns, const Part& part) {
+    const int64_t blocks = (columns + T::kBlock - 1) / T::kBlock, pieces = part.gang ? part.gang->pieces() : 1;
+    const int64_t from = part.gang ? part.share.first : 0, to = part.gang ? part.share.last : 1;
+    Range r;
+    r.first_block = blocks * from / pieces;
+    r.last_block = blocks * to / pieces;
+    r.first = smaller(columns, r.first_block * T::kBlock);
+    r.last = smaller(columns, r.last_block * T::kBlock);
+    return r;
+  }
+};
+
+LTLSTM_INLINE void meet(const Part& part) {
+  if (part.gang) part.gang->meet(part.share);
+}
+
+// The h that enters a step, as a matrix of rows: the rows of the step before where all come from there, the initial
+// state where all do, else the rows gathered one by one.
+template <class scalar>
+struct Rows {
+  const scalar* data;
+  int64_t stride;
+};
+
+template <class scalar>
+LTLSTM_INLINE const scalar* previous_h(const TimeLstmForward<scalar>& p, const Step& s, int64_t n) {
+  const Previous previous = previous_of(p.seq, s, n);
+  if (previous == Previous::kCleared) return p.zeros;
+  if (previous == Previous::kInitial) return p.h0 + n * p.P;
+  return p.hidden + (p.seq.offsets[s.before] + n) * p.hidden_stride;
+}
+
+template <class scalar>
+LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const Step& s, const Part& part) {
+  if (!p.seq.reset && s.before < 0) return {p.h0 + part.first_row * p.P, p.P};
+  if (!p.seq.reset && part.first_row + s.active <= p.seq.batch_sizes[s.before])
+    return {p.hidden + (p.seq.offsets[s.before] + part.first_row) * p.hidden_stride, p.hidden_stride};
+  scalar* gathered = p.gathered + ((part.gang ? part.share.first : 0) * p.seq.N + part.first_row) * p.P;
+  for (int64_t i = 0; i < s.active; ++i)
+    copy_row(p.P, previous_h(p, s, part.first_row + i), gathered + i * p.P);
+  return {gathered, p.P};
+}
+
 template <class Isa, bool kPeephole, class scalar>
-LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, int64_t first, int64_t last) {
+LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Part& part) {
   const int64_t H = p.H, P = p.P;
+  const auto units = Slice<Isa, scalar>::range_of(H, part);
+  const auto outputs = Slice<Isa, scalar>::range_of(P, part);
   for (int64_t scanned = 0; scanned < p.seq.T; ++scanned) {
-    const Step s = step_of(p.seq, scanned, first, last);
+    const Step s = step_of(p.seq, scanned, part.first_row, part.last_row);
     if (s.active <= 0) continue;
-    scalar* h = p.h + first * P;
-    scalar* c = p.c + first * H;
-    for (int64_t i = 0; i < s.active && p.seq.reset; ++i)
-      if (previous_of(p.seq, s, first + i) == Previous::kCleared) {
-        zero_row(P, h + i * P);
-        zero_row(H, c + i * H);
-      }
-    scalar* gates = p.gates + s.row * 4 * H;
-    product<Isa>(s.active, P, 4 * H, h, P, p.w_hh, true, gates, 4 * H);
-    scalar* r = p.w_hr ? p.scratch + first * H : h;
+    const Rows<scalar> h = entering_h(p, s, part);
+    product<Isa>(s.active, P, h.data, h.stride, p.w_hh, Columns<Isa, scalar>{H, true}, units.first_gate_block(),
+                 units.last_gate_block(), true, p.gates + s.row * 4 * H, 4 * H);
     for (int64_t i = 0; i < s.active; ++i) {
-      scalar* row = gates + i * 4 * H;
-      cell_row_forward<kPeephole>(H, row, c + i * H, p.peephole, row, c + i * H, r + i * H);
-      if (p.cells) copy_row(H, c + i * H, p.cells + (s.row + i) * H);
+      const int64_t row = s.row + i, n = part.first_row + i;
+      scalar* gates = p.gates + row * 4 * H + units.first;
+      scalar* c = p.c + n * H + units.first;
+      scalar* hidden = p.hidden + row * p.hidden_stride + units.first;
+      scalar* r = p.w_hr ? p.scratch + n * H + units.first : hidden;
+      if (p.seq.reset && previous_of(p.seq, s, n) == Previous::kCleared) zero_row(units.count(), c);
+      cell_row_forward<kPeephole>(H, units.count(), gates, c, kPeephole ? p.peephole + units.first : nullptr, gates, c, r);
+      if (p.cells) copy_row(units.count(), c, p.cells + row * H + units.first);
+      if (!p.w_hr) copy_row(units.count(), r, p.h + n * H + units.first);
     }
-    if (p.w_hr) product<Isa>(s.active, H, P, r, H, p.w_hr, false, h, P);
-    for (int64_t i = 0; i < s.active; ++i) copy_row(P, h + i * P, p.hidden + (s.row + i) * p.hidden_stride);
+    if (p.w_hr) {
+      meet(part);
+      scalar* hidden = p.hidden + s.row * p.hidden_stride;
+      product<Isa>(s.active, H, p.scratch + part.first_row * H, H, p.w_hr, Columns<Isa, scalar>{P, false},
+                   outputs.first_block, outputs.last_block, false, hidden, p.hidden_stride);
+      for (int64_t i = 0; i < s.active; ++i)
+        copy_row(outputs.count(), hidden + i * p.hidden_stride + outputs.first,
+                 p.h + (part.first_row + i) * P + outputs.first);
+    }
+    meet(part);
   }
 }
 
 template <class Isa, bool kPeephole, bool kProjected, class scalar>
-LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, int64_t first, int64_t last) {
+LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const Part& part) {
   const int64_t H = p.H, P = p.P;
+  const auto units = Slice<Isa, scalar>::range_of(H, part);
+  const auto outputs = Slice<Isa, scalar>::range_of(P, part);
   for (int64_t scanned = p.seq.T - 1; scanned >= 0; --scanned) {
-    const Step s = step_of(p.seq, scanned, first, last);
+    const Step s = step_of(p.seq, scanned, part.first_row, part.last_row);
     if (s.active <= 0) continue;
-    scalar* dh = p.dh + first * P;
-    scalar* dc = p.dc + first * H;
     for (int64_t i = 0; i < s.active; ++i) {
-      const int64_t row = s.row + i;
-      if (p.d_hidden) add_row(P, p.d_hidden + row * p.d_hidden_stride, dh + i * P);
-      if (p.d_cells) add_row(H, p.d_cells + row * H, dc + i * H);
-      if (kProjected) copy_row(P, dh + i * P, p.d_projected + row * P);
+      const int64_t row = s.row + i, n = part.first_row + i;
+      scalar* dh = p.dh + n * P + outputs.first;
+      if (p.d_hidden) add_row(outputs.count(), p.d_hidden + row * p.d_hidden_stride + outputs.first, dh);
+      if (p.d_cells) add_row(units.count(), p.d_cells + row * H + units.first, p.dc + n * H + units.first);
+      if (kProjected) copy_row(outputs.count(), dh, p.d_projected + row * P + outputs.first);
     }
-    scalar* dr = kProjected ? p.scratch + first * H : dh;
-    if (kProjected) product<Isa>(s.active, P, H, dh, P, p.w_hr, false, dr, H);
-    scalar* d_preact = p.d_preact + s.row * 4 * H;
+    if (kProjected) {
+      meet(part);
+      product<Isa>(s.active, P, p.dh + part.first_row * P, P, p.w_hr, Columns<Isa, scalar>{H, false},
+                   units.first_block, units.last_block, false, p.scratch + part.first_row * H, H);
+    }
     for (int64_t i = 0; i < s.active; ++i) {
-      const int64_t row = s.row + i, n = first + i;
+      const int64_t row = s.row + i, n = part.first_row + i;
       const Previous previous = previous_of(p.seq, s, n);
       const int64_t before = previous == Previous::kRow ? p.seq.offsets[s.before] + n : 0;
-      const scalar* c_prev = previous == Previous::kRow       ? p.cells + before * H
-                             : previous == Previous::kInitial ? p.c0 + n * H
+      const scalar* c_prev = previous == Previous::kRow       ? p.cells + before * H + units.first
+                             : previous == Previous::kInitial ? p.c0 + n * H + units.first
                                                               : p.zeros;
-      const scalar* h_prev = previous == Previous::kRow       ? p.hidden + before * p.hidden_stride
-                             : previous == Previous::kInitial ? p.h0 + n * P
+      const scalar* h_prev = previous == Previous::kRow       ? p.hidden + before * p.hidden_stride + outputs.first
+                             : previous == Previous::kInitial ? p.h0 + n * P + outputs.first
                                                               : p.zeros;
-      const scalar* c = p.cells + row * H;
-      cell_row_backward<kPeephole, kProjected>(H, p.gates + row * 4 * H, c_prev, c, p.peephole, dr + i * H,
-                                               dc + i * H, d_preact + i * 4 * H, dc + i * H,
-                                               kProjected ? p.r + row * H : nullptr);
-      if (kPeephole) add_peephole_gradient(H, d_preact + i * 4 * H, c_prev, c, p.d_peephole + n * 3 * H);
-      copy_row(P, h_prev, p.h_prev + row * P);
+      const scalar* c = p.cells + row * H + units.first;
+      const scalar* dr = (kProjected ? p.scratch : p.dh) + n * H + units.first;
+      scalar* dc = p.dc + n * H + units.first;
+      scalar* d_preact = p.d_preact + row * 4 * H + units.first;
+      cell_row_backward<kPeephole, kProjected>(H, units.count(), p.gates + row * 4 * H + units.first, c_prev, c,
+                                               kPeephole ? p.peephole + units.first : nullptr, dr, dc, d_preact, dc,
+                                               kProjected ? p.r + row * H + units.first : nullptr);
+      if (kPeephole)
+        add_peephole_gradient(H, units.count(), d_preact, c_prev, c, p.d_peephole + n * 3 * H + units.first);
+      copy_row(outputs.count(), h_prev, p.h_prev + row * P + outputs.first);
     }
-    product<Isa>(s.active, 4 * H, P, d_preact, 4 * H, p.w_hh, false, dh, P);
-    for (int64_t i = 0; i < s.active && p.seq.reset; ++i)
-      if (previous_of(p.seq, s, first + i) == Previous::kCleared) {
-        zero_row(P, dh + i * P);
-        zero_row(H, dc + i * H);
-      }
+    meet(part);
+    product<Isa>(s.active, 4 * H, p.d_preact + s.row * 4 * H, 4 * H, p.w_hh, Columns<Isa, scalar>{P, false},
+                 outputs.first_block, outputs.last_block, false, p.dh + part.first_row * P, P);
+    for (int64_t i = 0; i < s.active && p.seq.reset; ++i) {
+      const int64_t n = part.first_row + i;
+      if (previous_of(p.seq, s, n) != Previous::kCleared) continue;
+      zero_row(outputs.count(), p.dh + n * P + outputs.first);
+      zero_row(units.count(), p.dc + n * H + units.first);
+    }
   }
 }
 

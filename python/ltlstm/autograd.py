@@ -83,8 +83,7 @@ def _register(
             found = backward_op(grads, saved, ctx.flags)
         else:
             found = [None if isinstance(a, Tensor) else [None] * len(a) for a in saved[:inputs]]
-        masks = [None] * len(saved[inputs])
-        return (*found, masks, *(None,) * (2 + len(FLAGS) + 1))
+        return (*found, *(None,) * (3 + len(FLAGS) + 1))
 
     def setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         _save(ctx, inputs[: -len(FLAGS)], inputs[-len(FLAGS) :])
@@ -95,8 +94,7 @@ def _register(
         grads, (arguments, extra) = saved[:first], (saved[first:][:inputs], saved[first + inputs :][:3])
         flags = dict(zip(FLAGS, ctx.flags, strict=True))
         second = _second(run_reference, grads, arguments, extra, flags, outer)
-        masks = [None] * len(extra[0])
-        return (*second, masks, *(None,) * (2 + outputs + len(FLAGS)))
+        return (*second, *(None,) * (3 + outputs + len(FLAGS)))
 
     # output, hidden, cells, ...: all outputs of the forward but h_n and c_n
     outputs = 4 if lists == 1 else 7
@@ -116,7 +114,8 @@ def _second(
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         flat = _Flat([list(grads), *arguments])
-        tensors = [t if t.requires_grad else t.detach().requires_grad_() for t in flat.tensors]
+        # A view each: a tensor that stands in the list twice is two arguments, and the history of a gradient is not ours.
+        tensors = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in flat.tensors]
         grads_used, *arguments = _Flat.restore(flat.layout, tensors)
         outputs = run_reference(*arguments, *extra, **flags)
         used = [(o, g) for o, g in zip(outputs, grads_used, strict=True) if g is not None]
@@ -138,16 +137,20 @@ def _second(
     return [*found, *rest]
 
 
+def _unstacked(masks: Tensor | None) -> Sequence[Tensor]:
+    return () if masks is None else masks.unbind(0)
+
+
 def _stack_reference(input, h0, c0, weights, masks, batch_sizes, reset, **flags):
     output, h_n, c_n, hidden, cells = reference.lstm(
-        input, h0, c0, weights, masks=masks, batch_sizes=batch_sizes, reset=reset, **flags
+        input, h0, c0, weights, masks=_unstacked(masks), batch_sizes=batch_sizes, reset=reset, **flags
     )
     return output, h_n, c_n, hidden[:-1], cells
 
 
 def _trajectory_reference(input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, **flags):
     output, h_n, c_n, hidden, cells, g, m = reference.lt_lstm(
-        input, h0, c0, weights, traj_weights, masks=masks, batch_sizes=batch_sizes, reset=reset, **flags
+        input, h0, c0, weights, traj_weights, masks=_unstacked(masks), batch_sizes=batch_sizes, reset=reset, **flags
     )
     return output, h_n, c_n, hidden, cells, g[:-1], m
 

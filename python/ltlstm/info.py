@@ -6,23 +6,16 @@ What a bug report should carry. Works with any compiled library missing, `ltlstm
 
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+import ltlstm
 import ltlstm_kernels
 from ltlstm_kernels import backend, build_info
 
 
-def _installed_version() -> str:
-    try:
-        return version("ltlstm")
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def _versions() -> Iterator[tuple[str, str]]:
-    yield "ltlstm", _installed_version()
+    yield "ltlstm", ltlstm.__version__
     yield "torch", torch.__version__
     yield "python", platform.python_version()
     yield "platform", platform.platform()

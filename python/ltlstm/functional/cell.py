@@ -30,9 +30,7 @@ def lstm_cell(
     """
     tensors = [input, *hx, w_ih, w_hh, *(t for t in (b_ih, b_hh, peephole) if t is not None)]
     beyond_torch = ["peephole"] if peephole is not None else []
-    asked = Asked(
-        "lstm_cell", input.device.type, input.dtype, beyond_torch, python_only(tensors)
-    )
+    asked = Asked("lstm_cell", input.device.type, input.dtype, beyond_torch, python_only(tensors))
     chosen = choose(backend, asked)
     if chosen == "aten":
         return torch._VF.lstm_cell(input, hx, w_ih, w_hh, b_ih, b_hh)

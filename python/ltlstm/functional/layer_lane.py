@@ -4,6 +4,7 @@
 It has no recurrence over time, so one layer is a few large products and one pointwise pass.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,8 @@ from torch.nn.functional import linear
 
 from ltlstm import reference
 from ltlstm.functional.problem import Flags, Problem
-from ltlstm.reference.layer_lane import gated, max_out
+from ltlstm.reference.layer_lane import _gated as gated
+from ltlstm.reference.layer_lane import _max_out as max_out
 from ltlstm.reference.rows import Has, Weights, read
 from ltlstm_kernels import ops
 
@@ -58,8 +60,7 @@ def pointwise_cell(
     """preact (..., 4H), c (..., H) -> h, c_new, on the operator where there is one."""
     if backend in ("aten", "reference") or preact.dtype not in (torch.float32, torch.float64):
         return reference.cell(preact, c, peephole)
-    rows = (preact.flatten(0, -2).contiguous(), c.flatten(0, -2).contiguous())
-    h, c_new = ops.cell_forward(*rows, None if peephole is None else peephole.contiguous())
+    h, c_new = ops.cell_forward(preact.flatten(0, -2), c.flatten(0, -2), peephole)
     return h.view_as(c), c_new.view_as(c)
 
 
@@ -98,7 +99,7 @@ def following(
 ) -> Tensor:
     """For each frame of ``*``, flattened, the index of its row's next frame; the number of frames
     where there is none: at the end of the row, and across a reset."""
-    frames = shape.numel()
+    frames = math.prod(shape)  # Size.numel() would make dynamic sizes constant
     here = torch.arange(frames, device=device)
     if batch_sizes is None:
         after = here + shape[1]  # past the last step every index is >= frames
@@ -107,7 +108,7 @@ def following(
         ends = sizes.cumsum(0)
         step = torch.searchsorted(ends, here, right=True)
         row = here - (ends - sizes)[step]
-        alive = row < torch.cat([sizes[1:], sizes.new_zeros(1)])[step]
+        alive = row < torch.cat([sizes, sizes.new_zeros(1)])[step + 1]
         after = torch.where(alive, here + sizes[step], frames)
     after = after.clamp(max=frames)
     if reset is not None:

@@ -16,19 +16,19 @@ class Packing(NamedTuple):
     """
 
     batch_sizes: Tensor  # (T,) on the CPU
-    index: Tensor  # (S,) of each packed frame in the flattened (T, N)
+    frames: Tensor  # (S,) where each packed frame lies in the flattened (T, N)
     order: Tensor  # (M,) row of the batch that became packed row k
     valid: Tensor  # (T, N) false past the end of a row
 
     def pack(self, x: Tensor) -> Tensor:
         """(T, N, ...) -> (S, ...)."""
-        return x.flatten(0, 1).index_select(0, self.index)
+        return x.flatten(0, 1).index_select(0, self.frames)
 
     def unpack(self, x: Tensor) -> Tensor:
         """(..., S, F) -> (..., T, N, F), zeros past the end."""
         T, N = self.valid.shape
         padded = x.new_zeros((*x.shape[:-2], T * N, x.shape[-1]))
-        padded = padded.index_copy(-2, self.index, x).unflatten(-2, (T, N))
+        padded = padded.index_copy(-2, self.frames, x).unflatten(-2, (T, N))
         return padded.masked_fill(~self.valid[..., None], 0) if self._complete else padded
 
     def pack_state(self, state: Tensor) -> Tensor:
@@ -59,12 +59,12 @@ def packing(lengths: Tensor, T: int, complete: bool) -> Packing:
         begin, rows = torch.cat([begin, lengths]), torch.cat([lengths, T - lengths])
     order = rows.argsort(descending=True, stable=True)
     alive = time < rows[order]  # (T, M)
-    frames = (time + begin[order]) * N + order % N
+    places = (time + begin[order]) * N + order % N
     batch_sizes = alive.sum(1).cpu()
     if complete:
         # The dead entries sort last: the same frames as a boolean index gives, T*N by construction.
-        index = frames.flatten()[(~alive).flatten().argsort(stable=True)[: T * N]]
+        frames = places.flatten()[(~alive).flatten().argsort(stable=True)[: T * N]]
     else:
-        index = frames[alive]
+        frames = places[alive]
         batch_sizes = batch_sizes[batch_sizes > 0]  # torch's own LSTM takes no empty step
-    return Packing(batch_sizes, index, order, valid)
+    return Packing(batch_sizes, frames, order, valid)

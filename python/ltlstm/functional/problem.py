@@ -43,7 +43,7 @@ class Problem:
     weights: Sequence[Tensor]
     flags: Flags
     batch_sizes: Tensor | None  # (T,), of packed data
-    lengths: Tensor | None  # (N,), of padded data; only the reference meets it, others get it packed
+    lengths: Tensor | None  # (N,), of padded data; the reference's alone, others get it packed
     reset: Tensor | None  # (*), bool
     traj_weights: Sequence[Tensor] = ()
     contexts: Sequence[Tensor] = ()

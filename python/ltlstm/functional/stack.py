@@ -2,7 +2,7 @@
 """ltlstm.functional.lstm and its sibling residual_lstm: stacks of time-LSTMs."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ def lstm(
     reset: Tensor | None = None,
     return_states: bool = False,
     backend: str | None = None,
-) -> tuple[Tensor, State] | tuple[Tensor, State, LSTMStates]:
+) -> tuple[Any, ...]:
     """A stack of L time-LSTMs, each in one or both directions; time-major.
 
     Args:
@@ -92,7 +92,7 @@ def residual_lstm(
     reset: Tensor | None = None,
     return_states: bool = False,
     backend: str | None = None,
-) -> tuple[Tensor, State] | tuple[Tensor, State, LSTMStates]:
+) -> tuple[Any, ...]:
     """The stack with shortcuts around its layers; arguments, results and errors of :func:`lstm`.
 
     The baseline of "Layer Trajectory LSTM" (arXiv 1808.09522). Equivalent to::
@@ -116,7 +116,7 @@ def _call(
     op: str, compute: Compute, input: Tensor, hx: State | None, weights: Sequence[Tensor],
     flags: Flags, dropout: float, batch_sizes: Tensor | None, lengths: Tensor | None,
     reset: Tensor | None, return_states: bool, backend: str | None,
-) -> tuple[Tensor, State] | tuple[Tensor, State, LSTMStates]:  # fmt: skip
+) -> tuple[Any, ...]:  # fmt: skip
     h0, c0 = initial_state(op, input, hx, weights, flags, batch_sizes)
     p = Problem(op, input, h0, c0, weights, flags, batch_sizes, lengths, reset)
     r = run(
@@ -139,7 +139,7 @@ def beyond_torch(flags: Flags, reset: Tensor | None, return_states: bool) -> lis
     return [name for name, wanted in asked.items() if wanted]
 
 
-def reference_arguments(p: Problem) -> dict:
+def reference_arguments(p: Problem) -> dict[str, Any]:
     """Keyword arguments that every stack of the reference takes."""
     return {
         "masks": p.masks,
@@ -161,15 +161,14 @@ def _residual(p: Problem) -> Result:
         arguments = reference_arguments(p)
         return Result(*reference.residual_lstm(p.input, p.h0, p.c0, p.weights, **arguments))
     x = p.input
-    steps = []
-    for index in range(p.layers):
-        if index > 0:
-            below = steps[-1][0] * p.masks[index - 1] if p.masks else steps[-1][0]
-            x = below if index == 1 else x + below
-        steps.append(time_lane.layer(p, index, x))
-    h, h_n, c_n, cells = zip(*steps, strict=True)
-    output = x + h[-1] if p.layers > 1 else h[-1]
-    result = Result(output, torch.cat(h_n), torch.cat(c_n))
+    lane = time_lane.Lane()
+    for layer in range(p.layers):
+        if layer > 0:
+            below = lane.hidden[-1] * p.masks[layer - 1] if p.masks else lane.hidden[-1]
+            x = below if layer == 1 else x + below
+        lane.append(p, x)
+    output = x + lane.hidden[-1] if p.layers > 1 else lane.hidden[-1]
+    result = Result(output, torch.cat(lane.h_n), torch.cat(lane.c_n))
     if p.states:
-        result.hidden, result.cells = torch.stack(h), torch.cat(cells)
+        result.hidden, result.cells = torch.stack(lane.hidden), torch.cat(lane.cells)
     return result

@@ -6,45 +6,49 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ltlstm.functional.layer_lane import following, look_ahead, unit
-from ltlstm.reference.rows import Weights
+from ltlstm.functional.layer_lane import following, layer_weights, look_ahead, unit
+from ltlstm.functional.problem import Flags, python_only
+from ltlstm_kernels.backend import Asked, choose
+
+# h of a layer, g and m of the layer below: (t, N, F) each.
+Frames = tuple[Tensor, Tensor, Tensor | None]
 
 
 class LayerLaneStream:
     """Takes h of all layers for some frames, gives g of the last layer for those it can.
 
-    A layer's frame is complete when the layer below has seen ``tau`` frames more, so each layer
-    keeps h of its own, and g and m of the layer below, for the frames that still wait.
+    A layer's frame is complete when the layer below has seen ``tau`` frames more. Until then each
+    layer keeps what it will read. Arguments as of :func:`ltlstm.functional.lt_lstm`.
     """
 
     def __init__(
-        self, depth_unit: str, backend: str, weights: Sequence[Weights], contexts: Sequence[Tensor]
-    ) -> None:
+        self, traj_weights: Sequence[Tensor], contexts: Sequence[Tensor], flags: Flags,
+        depth_unit: str, backend: str | None,
+    ) -> None:  # fmt: skip
+        self._weights = layer_weights(traj_weights, flags, depth_unit, layers=len(contexts) + 1)
+        self._contexts = contexts
         self._depth_unit = depth_unit
         self._backend = backend
-        self._weights = weights
-        self._contexts = contexts
-        self._waiting: list[tuple[Tensor | None, ...]] = [(None,) * 3 for _ in weights]
+        self._waiting: list[Frames | None] = [None] * len(contexts)
 
     def push(self, hidden: Sequence[Tensor], last: bool = False) -> Tensor:
         """hidden, L tensors (t, N, P) -> (t', N, Q); ``last``: no frame follows these."""
-        g, m = unit(self._depth_unit, self._backend, hidden[0], None, None, self._weights[0])
-        for layer in range(1, len(hidden)):
-            h, below, m = (
-                _append(old, new)
-                for old, new in zip(self._waiting[layer], (hidden[layer], g, m), strict=True)
-            )
-            context = self._contexts[layer - 1]
-            tau = context.shape[0] - 1
-            ready = below.shape[0] if last else max(below.shape[0] - tau, 0)
+        h = hidden[0]
+        asked = Asked("lt_lstm", h.device.type, h.dtype, [], python_only(hidden))
+        backend = choose(self._backend, asked)
+        g, m = unit(self._depth_unit, backend, h, None, None, self._weights[0])
+        for i, context in enumerate(self._contexts):
+            h, below, m = _append(self._waiting[i], (hidden[i + 1], g, m))
+            ready = below.shape[0] if last else max(below.shape[0] - context.shape[0] + 1, 0)
+            self._waiting[i] = (h[ready:], below[ready:], None if m is None else m[ready:])
             z = look_ahead(below, context, following(below.shape[:-1], below.device, None, None))
-            self._waiting[layer] = (h[ready:], below[ready:], None if m is None else m[ready:])
-            g, m = unit(
-                self._depth_unit, self._backend, h[:ready], z[:ready],
-                None if m is None else m[:ready], self._weights[layer],
-            )  # fmt: skip
+            m = None if m is None else m[:ready]
+            g, m = unit(self._depth_unit, backend, h[:ready], z[:ready], m, self._weights[i + 1])
         return g
 
 
-def _append(old: Tensor | None, new: Tensor | None) -> Tensor | None:
-    return new if old is None or new is None else torch.cat([old, new])
+def _append(old: Frames | None, new: Frames) -> Frames:
+    if old is None:
+        return new
+    m = None if old[2] is None or new[2] is None else torch.cat([old[2], new[2]])
+    return torch.cat([old[0], new[0]]), torch.cat([old[1], new[1]]), m

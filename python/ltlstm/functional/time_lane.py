@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time lane on the operators or on torch's own LSTM: a whole stack, or one layer of it."""
+"""The time lane on the operators or on torch's own LSTM: a whole stack, or layer by layer."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,63 +11,63 @@ from ltlstm.functional.problem import Problem, Result
 from ltlstm_kernels import ops
 
 
-class Lane(NamedTuple):
-    """A stack whose every layer is wanted."""
+@dataclass
+class Lane:
+    """Outputs of the layers run so far; the last three may hold several layers in one tensor."""
 
-    hidden: list[Tensor]  # L times (*, dirs*P)
-    h_n: Tensor
-    c_n: Tensor
-    cells: Tensor | None  # (L*dirs, *, H); torch's own LSTM keeps them to itself
+    hidden: list[Tensor] = field(default_factory=list)  # (*, dirs*P)
+    h_n: list[Tensor] = field(default_factory=list)
+    c_n: list[Tensor] = field(default_factory=list)
+    cells: list[Tensor] = field(default_factory=list)  # none on torch's own LSTM
+
+    def append(self, p: Problem, x: Tensor) -> None:
+        """Runs the next layer, reading x."""
+        layer = len(self.hidden)
+        span = slice(layer * p.flags.dirs, (layer + 1) * p.flags.dirs)
+        group = slice(span.start * p.flags.per_cell, span.stop * p.flags.per_cell)
+        arguments = (x, p.h0[span], p.c0[span], p.weights[group])
+        if p.backend == "aten":
+            output, h_n, c_n = _aten(p, *arguments)
+        else:
+            output, h_n, c_n, _, cells, _ = _operator(p, *arguments, [], p.save)
+            self.cells.append(cells)
+        self.hidden.append(output)
+        self.h_n.append(h_n)
+        self.c_n.append(c_n)
 
 
 def stack(p: Problem) -> Result:
     """All layers, plain."""
     if p.backend == "aten":
         return Result(*_aten(p, p.input, p.h0, p.c0, p.weights))
-    output, h_n, c_n, hidden, cells, _ = _operator(
-        p, p.input, p.h0, p.c0, p.weights, p.masks, p.save
-    )
+    r = _operator(p, p.input, p.h0, p.c0, p.weights, p.masks, p.save)
     if not p.states:
-        return Result(output, h_n, c_n)
-    return Result(output, h_n, c_n, torch.cat([hidden, output[None]]), cells)
+        return Result(r.output, r.h_n, r.c_n)
+    return Result(r.output, r.h_n, r.c_n, torch.cat([r.hidden, r.output[None]]), r.cells)
 
 
 def all_layers(p: Problem) -> Lane:
     """All layers, plain, with the output of each; a mask of the top layer is not the stack's."""
     masks = p.masks[: p.layers - 1]
     if p.backend != "aten":
-        output, h_n, c_n, hidden, cells, _ = _operator(
-            p, p.input, p.h0, p.c0, p.weights, masks, save=True
-        )
-        return Lane([*hidden.unbind(0), output], h_n, c_n, cells)
+        r = _operator(p, p.input, p.h0, p.c0, p.weights, masks, save=True)
+        return Lane([*r.hidden.unbind(0), r.output], [r.h_n], [r.c_n], [r.cells])
+    lane = Lane()
     x = p.input
-    steps = []
-    for index in range(p.layers):
-        if index > 0:
-            x = steps[-1][0] * masks[index - 1] if masks else steps[-1][0]
-        steps.append(layer(p, index, x))
-    return Lane([h for h, *_ in steps], *(torch.cat([s[i] for s in steps]) for i in (1, 2)), None)
-
-
-def layer(p: Problem, index: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Layer ``index`` alone, reading x -> h (*, dirs*P), h_n, c_n, and cells if it can."""
-    span = slice(index * p.flags.dirs, (index + 1) * p.flags.dirs)
-    group = slice(span.start * p.flags.per_cell, span.stop * p.flags.per_cell)
-    arguments = (x, p.h0[span], p.c0[span], p.weights[group])
-    if p.backend == "aten":
-        return *_aten(p, *arguments), None
-    output, h_n, c_n, _, cells, _ = _operator(p, *arguments, [], p.save)
-    return output, h_n, c_n, cells
+    for layer in range(p.layers):
+        if layer > 0:
+            x = lane.hidden[-1] * masks[layer - 1] if masks else lane.hidden[-1]
+        lane.append(p, x)
+    return lane
 
 
 def _operator(
     p: Problem, x: Tensor, h0: Tensor, c0: Tensor, weights: Sequence[Tensor],
-    masks: list[Tensor], save: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    masks: Sequence[Tensor], save: bool,
+) -> ops.Stack:  # fmt: skip
     return ops.lstm_stack_forward(
-        x.contiguous(), h0.contiguous(), c0.contiguous(), [w.contiguous() for w in weights],
-        masks, p.batch_sizes, p.reset, **p.flags._asdict(), save=save,
-    )  # fmt: skip
+        x, h0, c0, weights, masks, p.batch_sizes, p.reset, **p.flags._asdict(), save=save
+    )
 
 
 def _aten(

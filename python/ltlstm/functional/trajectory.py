@@ -2,7 +2,7 @@
 """ltlstm.functional.lt_lstm: the layer trajectory LSTM."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ def lt_lstm(
     depth_unit: str = "lstm",
     contexts: Sequence[Tensor] = (),
     traj_dropout: bool = True,
-) -> tuple[Tensor, State] | tuple[Tensor, State, LTLSTMStates]:
+) -> tuple[Any, ...]:
     """A stack of time-LSTMs under a layer-LSTM that recurs over the layers at each step.
 
     Arguments, results and errors of :func:`ltlstm.functional.lstm`, and:
@@ -126,23 +126,22 @@ def _lt_lstm(p: Problem) -> Result:
 
 
 def _fused(p: Problem) -> Result:
-    output, h_n, c_n, hidden, cells, _, traj_hidden, traj_cells, _ = ops.lt_lstm_forward(
-        p.input.contiguous(), p.h0.contiguous(), p.c0.contiguous(),
-        [w.contiguous() for w in p.weights], [w.contiguous() for w in p.traj_weights], p.masks,
-        p.batch_sizes, p.reset, **p.flags._asdict(), save=p.save,
+    r = ops.lt_lstm_forward(
+        p.input, p.h0, p.c0, p.weights, p.traj_weights, p.masks, p.batch_sizes, p.reset,
+        **p.flags._asdict(), save=p.save,
     )  # fmt: skip
     if not p.states:
-        return Result(output, h_n, c_n)
-    g = torch.cat([traj_hidden, output[None]])
-    return Result(output, h_n, c_n, hidden, cells, g, traj_cells)
+        return Result(r.output, r.h_n, r.c_n)
+    g = torch.cat([r.traj_hidden, r.output[None]])
+    return Result(r.output, r.h_n, r.c_n, r.hidden, r.cells, g, r.traj_cells)
 
 
 def _lane_by_lane(p: Problem) -> Result:
     """The time lane, all layers, and then the layer lane."""
     lane = time_lane.all_layers(p)
     g, m = layer_lane(p, lane.hidden)
-    result = Result(g[-1], lane.h_n, lane.c_n)
+    result = Result(g[-1], torch.cat(lane.h_n), torch.cat(lane.c_n))
     if p.states:
-        result.hidden, result.cells = torch.stack(lane.hidden), lane.cells
+        result.hidden, result.cells = torch.stack(lane.hidden), torch.cat(lane.cells)
         result.g, result.m = torch.stack(g), torch.stack(m) if m else None
     return result

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ltlstm.LSTM, a drop-in for torch.nn.LSTM, and ltlstm.ResidualLSTM."""
 
+from typing import Any
+
 from torch import Tensor
 
 from ltlstm import functional
@@ -45,7 +47,7 @@ class LSTM(Recurrent):
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
         reset: Tensor | None, return_states: bool,
-    ) -> tuple:  # fmt: skip
+    ) -> tuple[Any, ...]:  # fmt: skip
         return functional.lstm(
             input, hx, self._time_weights(), **self._options(), batch_sizes=batch_sizes,
             lengths=lengths, reset=reset, return_states=return_states,
@@ -66,7 +68,7 @@ class ResidualLSTM(Recurrent):
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
         reset: Tensor | None, return_states: bool,
-    ) -> tuple:  # fmt: skip
+    ) -> tuple[Any, ...]:  # fmt: skip
         return functional.residual_lstm(
             input, hx, self._time_weights(), **self._options(), batch_sizes=batch_sizes,
             lengths=lengths, reset=reset, return_states=return_states,

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all stacks share as modules: nn.LSTM's constructor, parameters, checks and input forms."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from ltlstm.functional.problem import Flags
 
 State = tuple[Tensor, Tensor]
 
@@ -16,10 +19,7 @@ class Recurrent(nn.RNNBase):
     Not a subclass of nn.LSTM: torch.compile breaks the graph at any nn.LSTM.
     """
 
-    # nn.LSTM's own checks, in its own words.
-    check_forward_args = nn.LSTM.check_forward_args  # type: ignore[assignment]
-    get_expected_cell_size = nn.LSTM.get_expected_cell_size
-    permute_hidden = nn.LSTM.permute_hidden  # type: ignore[assignment]
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size  # nn.LSTM's check calls it
 
     def __init__(
         self,
@@ -46,14 +46,28 @@ class Recurrent(nn.RNNBase):
         """Does nothing: no kernel here wants its weights in one piece of memory."""
 
     def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
-        if not torch._C._is_any_autocast_enabled() and input.dtype != self._flat_weights[0].dtype:
+        if not torch._C._is_any_autocast_enabled() and input.dtype != self._first_weight.dtype:
             self._update_flat_weights()  # functional_call may have brought another dtype
         super().check_input(input, batch_sizes)
+
+    def check_forward_args(  # type: ignore[override]
+        self, input: Tensor, hidden: State, batch_sizes: Tensor | None
+    ) -> None:
+        nn.LSTM.check_forward_args(self._as_lstm, input, hidden, batch_sizes)
+
+    @property
+    def _as_lstm(self) -> nn.LSTM:
+        """For nn.LSTM's own checks and errors, in its words."""
+        return cast(nn.LSTM, self)
+
+    @property
+    def _first_weight(self) -> Tensor:
+        return cast(Tensor, self._flat_weights[0])
 
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
         reset: Tensor | None, return_states: bool,
-    ) -> tuple:  # fmt: skip
+    ) -> tuple[Any, ...]:  # fmt: skip
         """The functional call: time-major input (T, N, D) or packed data (S, D)."""
         raise NotImplementedError
 
@@ -72,6 +86,9 @@ class Recurrent(nn.RNNBase):
             "backend": self.backend,
         }
 
+    def _flags(self) -> Flags:
+        return Flags(**{name: self._options().get(name, False) for name in Flags._fields})
+
     def forward(
         self,
         input: Tensor | PackedSequence,
@@ -80,7 +97,8 @@ class Recurrent(nn.RNNBase):
         lengths: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: bool = False,
-    ) -> tuple:
+    ) -> tuple[Any, ...]:
+        """``(output, (h_n, c_n))``, or ``(output, (h_n, c_n), states)``; shapes: the class's."""
         if isinstance(input, PackedSequence):
             for name, value in (("lengths", lengths), ("reset", reset)):
                 if value is not None:
@@ -89,8 +107,15 @@ class Recurrent(nn.RNNBase):
                         f"{type(value).__name__}"
                     )
             return self._forward_packed(input, hx, return_states)
+        return self._forward_padded(self._compute, input, hx, lengths, reset, return_states)
+
+    def _forward_padded(
+        self, compute: Callable[..., tuple], input: Tensor, hx: State | None,
+        lengths: Tensor | None = None, reset: Tensor | None = None, return_states: bool = False,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """``compute``, which is time-major and batched, in the caller's form."""
         if self._refused(input, hx):
-            return nn.LSTM.forward(cast(nn.LSTM, self), input, hx)  # raises, in nn.LSTM's words
+            return nn.LSTM.forward(self._as_lstm, input, hx)  # raises
         batched = input.dim() == 3
         if not batched:
             batch_dim = 0 if self.batch_first else 1
@@ -109,33 +134,32 @@ class Recurrent(nn.RNNBase):
         if self.batch_first:
             input = input.transpose(0, 1)
             reset = None if reset is None else reset.transpose(0, 1)
-        output, hx, *states = self._compute(input, hx, None, lengths, reset, return_states)
-        if self.batch_first:
-            output = output.transpose(0, 1)
+        output, hx, *states = compute(input, hx, None, lengths, reset, return_states)
+        output = self._in_form(output, batched)
         if not batched:
-            output, hx = output.squeeze(batch_dim), (hx[0].squeeze(1), hx[1].squeeze(1))
+            hx = (hx[0].squeeze(1), hx[1].squeeze(1))
             # The states are (K, T, N, F), whatever batch_first says.
             states = [type(s)(*(x if x is None else x.squeeze(2) for x in s)) for s in states]
         return output, hx, *states
 
-    def _refused(self, input: Tensor, hx: State | None) -> bool:
-        """Whether nn.LSTM raises before it looks at sizes, or deep inside torch."""
-        if input.dim() not in (2, 3) or input.shape[1 if self._is_time_second(input) else 0] == 0:
-            return True
-        tensors = [input] if hx is None else [input, *hx]
-        device = self._flat_weights[0].device
-        return any(t.dim() != input.dim() or t.device != device for t in tensors)
+    def _in_form(self, output: Tensor, batched: bool) -> Tensor:
+        """Time-major (T, N, F) as the caller wants it."""
+        if not batched:
+            return output.squeeze(1)
+        return output.transpose(0, 1) if self.batch_first else output
 
-    def _is_time_second(self, input: Tensor) -> bool:
-        return self.batch_first and input.dim() == 3
+    def _refused(self, input: Tensor, hx: State | None) -> bool:
+        """What nn.LSTM does not leave to its checks: ranks that do not fit."""
+        states = () if hx is None else hx
+        return input.dim() not in (2, 3) or any(h.dim() != input.dim() for h in states)
 
     def _forward_packed(
         self, input: PackedSequence, hx: State | None, return_states: bool
-    ) -> tuple:
+    ) -> tuple[Any, ...]:
         data, batch_sizes, sorted_indices, unsorted_indices = input
         self.check_input(data, batch_sizes)
         if hx is not None:
-            hx = self.permute_hidden(hx, sorted_indices)
+            hx = _reordered(hx, sorted_indices)
             if not torch.compiler.is_compiling():  # a look at batch_sizes would break the graph
                 self.check_forward_args(data, hx, batch_sizes)
         elif unsorted_indices is not None:
@@ -143,7 +167,7 @@ class Recurrent(nn.RNNBase):
             hx = self._zero_state(data, unsorted_indices.shape[0])
         output, hx, *states = self._compute(data, hx, batch_sizes, None, None, return_states)
         packed = PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices)
-        return packed, self.permute_hidden(hx, unsorted_indices), *states
+        return packed, _reordered(hx, unsorted_indices), *states
 
     def _zero_state(self, input: Tensor, N: int) -> State:
         states = self.num_layers * (2 if self.bidirectional else 1)
@@ -153,3 +177,8 @@ class Recurrent(nn.RNNBase):
     def extra_repr(self) -> str:
         s = super().extra_repr()
         return s if self.backend is None else f"{s}, backend={self.backend!r}"
+
+
+def _reordered(hx: State, rows: Tensor | None) -> State:
+    """The batch in another order, as a PackedSequence asks."""
+    return hx if rows is None else (hx[0].index_select(1, rows), hx[1].index_select(1, rows))

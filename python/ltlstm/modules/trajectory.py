@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of a layer trajectory LSTM: what LTLSTM and LTLSTMCell have in common."""
+"""The parameters of a layer trajectory LSTM, which LTLSTM and LTLSTMCell have in common."""
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Parameter, init
 
 from ltlstm import functional
 from ltlstm.functional.layer_lane import DEPTH_UNITS
 from ltlstm.modules.recurrent import Recurrent, State
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 class Trajectory(Recurrent):
@@ -23,13 +25,23 @@ class Trajectory(Recurrent):
 
     def __init__(
         self,
-        *args: Any,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
         peephole: bool = False,
         share_layer_weights: bool = False,
         depth_unit: str = "lstm",
         lookahead: int = 0,
         traj_dropout: bool = True,
-        **kwargs: Any,
+        backend: str | None = None,
     ) -> None:
         if depth_unit not in DEPTH_UNITS:
             raise ValueError(f"depth_unit should be one of {DEPTH_UNITS}, got: {depth_unit!r}")
@@ -37,35 +49,105 @@ class Trajectory(Recurrent):
             raise TypeError(f"lookahead should be of type int, got: {type(lookahead).__name__}")
         if lookahead < 0:
             raise ValueError("lookahead must not be negative")
-        super().__init__(*args, **kwargs)
+        with warnings.catch_warnings():
+            if traj_dropout:  # which acts in one layer, too: nn.LSTM's warning would be wrong
+                warnings.filterwarnings("ignore", "dropout option adds dropout")
+            super().__init__(
+                input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+                proj_size, device, dtype, backend=backend,
+            )  # fmt: skip
         self.peephole = peephole
         self.share_layer_weights = share_layer_weights
         self.depth_unit = depth_unit
         self.lookahead = lookahead
         self.traj_dropout = traj_dropout
-        like = self._flat_weights[0]
-        self._time_names: list[str] = []
-        created: dict[str, Tensor] = {}
 
-        def create(name: str, *shape: int) -> str:
-            if name not in created:  # shared layer weights come by once a layer
-                created[name] = like.new_empty(shape)
-                self.register_parameter(name, Parameter(created[name]))
-            return name
-
-        for index, names in enumerate(self._all_weights):
+        created: Shapes = {}
+        self._time_names: list[str] = []  # in the order of the functional's flat list
+        for names in self._all_weights:
             self._time_names += names
             if peephole:
-                suffix = names[0].removeprefix("weight_ih")
-                self._time_names.append(create(f"peephole{suffix}", 3, self.hidden_size))
-        self._traj_names = [
-            create(name, *shape)
-            for layer in range(self.num_layers)
-            for name, shape in self._traj_group(layer)
-        ]
+                name = names[0].replace("weight_ih", "peephole")
+                created[name] = (3, hidden_size)
+                self._time_names.append(name)
+        layers = [self._layer_shapes(layer) for layer in range(num_layers)]
+        self._traj_names = [name for shapes in layers for name in shapes]
+        for shapes in reversed(layers) if share_layer_weights else layers:
+            created |= shapes  # shared, the last layer's group is the complete one: in its order
         self._context_names = [
-            create(f"traj_context{self._suffix(layer)}", lookahead + 1, self._width)
-            for layer in range(1, self.num_layers)
-            if lookahead > 0
+            f"traj_context{self._suffix(layer)}" for layer in range(1, num_layers) if lookahead > 0
         ]
-        self._start(dict.fromkeys(created))
+        created |= dict.fromkeys(self._context_names, (lookahead + 1, self._width))
+        for name, shape in created.items():
+            setattr(self, name, Parameter(self._first_weight.new_empty(shape)))
+        self._start(created)
+
+    @property
+    def _width(self) -> int:
+        return (self.proj_size or self.hidden_size) * (2 if self.bidirectional else 1)
+
+    def _suffix(self, layer: int) -> str:
+        return "" if self.share_layer_weights else f"_l{layer}"
+
+    def _layer_shapes(self, layer: int) -> Shapes:
+        """The layer-LSTM's parameters at one layer, in flat order."""
+        Q, G = self._width, self.hidden_size * (2 if self.bidirectional else 1)
+        lstm, gated = self.depth_unit == "lstm", self.depth_unit == "gated"
+        rows = 4 * G if lstm else 2 * Q if gated else Q
+        bias_rows = rows if lstm else Q
+        shapes: Shapes = {"weight_ih": (rows, Q)}
+        if layer > 0:  # g^0 = 0
+            shapes["weight_hh"] = (rows, Q)
+        if self.bias:
+            shapes["bias_ih"] = (bias_rows,)
+        if self.bias and not (gated and layer == 0):
+            shapes["bias_hh"] = (bias_rows,)
+        if lstm and self.proj_size > 0:
+            shapes["weight_hr"] = (Q, G)
+        if lstm and self.peephole:
+            shapes["peephole"] = (3, G)
+        return {f"traj_{name}{self._suffix(layer)}": shape for name, shape in shapes.items()}
+
+    def reset_parameters(self) -> None:
+        self._start(name for name, _ in self.named_parameters())
+
+    def _start(self, names: Iterable[str]) -> None:
+        """As nn.LSTM starts; a context starts as no look-ahead."""
+        stdv = 1.0 / math.sqrt(self.hidden_size)
+        for name in names:
+            parameter = getattr(self, name)
+            if name.startswith("traj_context"):
+                init.zeros_(parameter)
+                init.ones_(parameter[0])
+            else:
+                init.uniform_(parameter, -stdv, stdv)
+
+    def _named(self, names: Iterable[str]) -> list[Tensor]:
+        return [getattr(self, name) for name in names]
+
+    def _time_weights(self) -> list[Tensor]:
+        return self._named(self._time_names)
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "peephole": self.peephole}
+
+    def _compute(
+        self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
+        reset: Tensor | None, return_states: bool,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        return functional.lt_lstm(
+            input, hx, self._time_weights(), self._named(self._traj_names), **self._options(),
+            batch_sizes=batch_sizes, lengths=lengths, reset=reset, return_states=return_states,
+            depth_unit=self.depth_unit, contexts=self._named(self._context_names),
+            traj_dropout=self.traj_dropout,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        s = super().extra_repr()
+        for name, usual in (
+            ("peephole", False), ("share_layer_weights", False), ("depth_unit", "lstm"),
+            ("lookahead", 0), ("traj_dropout", True),
+        ):  # fmt: skip
+            if getattr(self, name) != usual:
+                s += f", {name}={getattr(self, name)!r}"
+        return s

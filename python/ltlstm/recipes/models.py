@@ -50,7 +50,7 @@ class AcousticModel(nn.Module):
     def forward(
         self, features: torch.Tensor, hx: State | None = None, reset: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, State]:
-        """features (T, N, D), reset (T, N) -> logits (T, N, classes) and the state to go on from."""
+        """features (T, N, D), reset (T, N) -> logits (T, N, classes), and the state after them."""
         hidden, hx = self.stack(features, hx, reset=reset)
         return self.output(hidden), hx
 

@@ -3,7 +3,7 @@
 
 It must count every way from h_t^l to the loss: up through the layers, on through time and, in an
 LTLSTM, through the layer lane. The operators pass h on inside, so the pass is repeated here, on
-a small batch, with the oracle's cell and one tensor for each h_t^l.
+one chunk, with the oracle's cell and one tensor for each h_t^l.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ltlstm.recipes.streams import Chunk
 
 def gradient_norms(model: AcousticModel, chunk: Chunk) -> list[float]:
     """For each layer the mean over frames of ||dL/dh_t^l||, L summed over the chunk's frames."""
-    logits, hidden = traced_forward(model, chunk.features)
+    logits, hidden = traced_forward(model, chunk.features, chunk.reset)
     loss = cross_entropy(
         logits.flatten(0, 1), chunk.labels.flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -29,13 +29,13 @@ def gradient_norms(model: AcousticModel, chunk: Chunk) -> list[float]:
 
 
 def traced_forward(
-    model: AcousticModel, features: torch.Tensor
+    model: AcousticModel, features: torch.Tensor, reset: torch.Tensor
 ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
-    """features (T, N, D), from zero state -> logits (T, N, classes) and h_t^l, [l][t] (N, H)."""
+    """As `model(features, None, reset)` -> logits (T, N, classes) and h_t^l, [l][t] (N, H)."""
     hidden: list[list[torch.Tensor]] = []
     x = features
     for layer in range(model.spec.num_layers):
-        hidden.append(_time_lstm(model, layer, x))
+        hidden.append(_time_lstm(model, layer, x, reset))
         h = torch.stack(hidden[-1])
         x = x + h if model.spec.kind == "ResidualLSTM" and layer > 0 else h
     if model.spec.kind == "LTLSTM":
@@ -44,15 +44,17 @@ def traced_forward(
     return model.output(x), hidden
 
 
-def _time_lstm(model: AcousticModel, layer: int, x: torch.Tensor) -> list[torch.Tensor]:
+def _time_lstm(
+    model: AcousticModel, layer: int, x: torch.Tensor, reset: torch.Tensor
+) -> list[torch.Tensor]:
     w_ih, w_hh, b_ih, b_hh = (
         model.stack.get_parameter(f"{name}_l{layer}")
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
     h = c = x.new_zeros(x.shape[1], model.spec.hidden_size)
     outputs = []
-    for from_below in linear(x, w_ih, b_ih):
-        h, c = reference.cell(from_below + linear(h, w_hh, b_hh), c)
+    for from_below, keep in zip(linear(x, w_ih, b_ih), ~reset[:, :, None], strict=True):
+        h, c = reference.cell(from_below + linear(h * keep, w_hh, b_hh), c * keep)
         outputs.append(h)
     return outputs
 

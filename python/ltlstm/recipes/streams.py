@@ -49,12 +49,7 @@ class Streams:
     def _shuffle(self, epoch: int) -> None:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.starts), generator=generator).tolist()
-        frames = torch.cat(
-            [
-                torch.arange(self.split.lengths[u]) + self.starts[u]
-                for u in order
-            ]
-        )
+        frames = torch.cat([self.starts[u] + torch.arange(self.split.lengths[u]) for u in order])
         first = torch.isin(frames, self.starts)
         length = len(frames) // self.batch
         self._frame_of = frames[: length * self.batch].view(self.batch, length).t()  # (length, N)

@@ -16,7 +16,7 @@ from ltlstm.recipes import checkpoint, probe, scoring
 from ltlstm.recipes.checkpoint import Progress
 from ltlstm.recipes.models import AcousticModel, ModelSpec
 from ltlstm.recipes.speech.corpus import IGNORED, Corpus
-from ltlstm.recipes.streams import Streams
+from ltlstm.recipes.streams import Chunk, Streams
 
 
 class Stopped(Exception):
@@ -66,12 +66,13 @@ def train(
     """Goes on from the checkpoint at `path`, if there is one, to the last step."""
     torch.manual_seed(seed)
     streams = Streams(corpus.splits["train"], budget.batch, budget.frames, seed)
+    probed = streams.chunk(0)
     model = AcousticModel(spec, corpus.splits["train"].features.shape[1], corpus.senones)
     optimizer = torch.optim.Adam(model.parameters())
     progress = checkpoint.load(path, model, optimizer)
     if progress is None:
         progress = Progress()
-        _look(model, corpus, budget, progress)
+        _look(model, corpus, probed, budget, progress)
     elif progress.step < budget.steps:
         watch.say(f"{spec.name}, seed {seed}: goes on from step {progress.step} of {path}")
     watch.update(progress.step, "")
@@ -79,7 +80,7 @@ def train(
     while progress.step < budget.steps:
         _step(model, optimizer, streams, budget, progress)
         if _looks_after(progress.step, budget.steps):
-            _look(model, corpus, budget, progress)
+            _look(model, corpus, probed, budget, progress)
         done, stopping = progress.step == budget.steps, watch.stop()
         if done or stopping or progress.step % save_every == 0:
             checkpoint.save(path, model, optimizer, progress, watch.say)
@@ -122,14 +123,14 @@ def _looks_after(step: int, steps: int) -> bool:
     return step == steps or step % max(1, steps // 10) == 0
 
 
-def _look(model: AcousticModel, corpus: Corpus, budget: Budget, progress: Progress) -> None:
-    """The error on the dev voices; at start, middle and end the gradient norms on them too."""
+def _look(
+    model: AcousticModel, corpus: Corpus, probed: Chunk, budget: Budget, progress: Progress
+) -> None:
+    """The error on the dev voices; at start, middle and end the gradient norms too."""
     dev = corpus.splits["dev"]
     error = scoring.frame_error(scoring.log_posteriors(model, dev), dev)
     progress.dev_errors.append((progress.step, error))
-    middle = budget.steps // 2
+    due = (0, budget.steps // 2, budget.steps)
     taken = len(progress.gradient_norms)
-    due = (0, middle, budget.steps)
-    if taken < 3 and progress.step >= due[taken]:
-        chunk = Streams(dev, PROBE_BATCH, budget.frames, seed=0).chunk(0)
-        progress.gradient_norms.append((progress.step, probe.gradient_norms(model, chunk)))
+    if taken < len(due) and progress.step >= due[taken]:
+        progress.gradient_norms.append((progress.step, probe.gradient_norms(model, probed)))

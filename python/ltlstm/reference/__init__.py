@@ -17,10 +17,11 @@ since g^0 = 0. Gate order is i, f, g, o; the rows of a peephole are i, f, o.
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from ltlstm.reference.layer_lane import Trajectory, trajectory
 from ltlstm.reference.rows import Has, Rows
 from ltlstm.reference.time_lane import Stack, cell, stack
-from torch import Tensor
 
 __all__ = ["cell", "layer_trajectory", "lstm", "lt_lstm", "residual_lstm"]
 

@@ -4,10 +4,11 @@
 from collections.abc import Sequence
 
 import torch
-from ltlstm.reference.rows import Has, Rows, Weights, read
-from ltlstm.reference.time_lane import cell
 from torch import Tensor
 from torch.nn.functional import linear
+
+from ltlstm.reference.rows import Has, Rows, Weights, read
+from ltlstm.reference.time_lane import cell
 
 Trajectory = tuple[Tensor, Tensor | None]
 

@@ -4,9 +4,10 @@
 from collections.abc import Sequence
 
 import torch
-from ltlstm.reference.rows import Has, Rows, Weights, read, replace
 from torch import Tensor
 from torch.nn.functional import linear
+
+from ltlstm.reference.rows import Has, Rows, Weights, read, replace
 
 Stack = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 

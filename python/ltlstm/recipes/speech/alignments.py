@@ -90,9 +90,10 @@ def read_textgrid(path: pathlib.Path) -> list[Segment]:
         triples = values[at + 5 : at + 5 + 3 * count]
         if len(triples) != 3 * count:
             raise ValueError
+        spans = zip(triples[0::3], triples[1::3], triples[2::3], strict=True)
         return [
-            halved(plain_aligned(triples[k + 2].strip('"')), float(triples[k]), float(triples[k + 1]))
-            for k in range(0, 3 * count, 3)
+            halved(plain_aligned(label.strip('"')), float(start), float(end))
+            for start, end, label in spans
         ]
     except (IndexError, ValueError):
         raise BadFile(path, "its tier 'phones' is not complete") from None

@@ -24,7 +24,7 @@ def read_audio(path: pathlib.Path) -> tuple[torch.Tensor, int]:
             return pcm
         return _read_with_soundfile(path)
     except (OSError, EOFError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
-        raise BadFile(path, error or "it ends too early") from error
+        raise BadFile(path, str(error) or "it ends too early") from error
 
 
 def _read_pcm_wav(path: pathlib.Path) -> tuple[torch.Tensor, int] | None:
@@ -58,7 +58,7 @@ def _decode(data: bytearray, width: int) -> torch.Tensor:
 
 def _read_with_soundfile(path: pathlib.Path) -> tuple[torch.Tensor, int]:
     try:
-        import soundfile
+        import soundfile  # type: ignore[import-not-found,import-untyped]
     except ImportError:
         command = f"{sys.executable} -m pip install soundfile"
         raise BadFile(path, f"reading it needs soundfile: {command}") from None

@@ -173,7 +173,8 @@ def _assembled(utterances: list[_Utterance], skipped: list[str], name: str) -> C
     def split_of(members: list[_Utterance]) -> Split:
         inputs, targets = [], []
         for u in members:
-            inputs += [(u.frames - mean) / scale, ((u.frames[-1:] - mean) / scale).expand(DELAY, -1)]
+            frames = (u.frames - mean) / scale
+            inputs += [frames, frames[-1:].expand(DELAY, -1)]
             targets += [IGNORED] * DELAY + [senone(label) for label in u.labels]
         return Split(
             torch.cat(inputs).half(),

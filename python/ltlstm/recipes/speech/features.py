@@ -25,7 +25,9 @@ FLOOR = 1e-8  # of the power in a band, samples being in [-1, 1): no logarithm o
 def log_mel(samples: torch.Tensor, rate: int, top: float) -> torch.Tensor:
     """(n,) samples at `rate` Hz -> (frames, 80), the bands reaching from 40 Hz to `top` Hz."""
     width = round(WINDOW * rate)
-    count = max(0, math.floor((len(samples) - width) / (HOP * rate)) + 1)
+    count = math.floor((len(samples) - width) / (HOP * rate)) + 1
+    if count < 1:
+        return samples.new_empty(0, BANDS)
     starts = (torch.arange(count, dtype=torch.float64) * (HOP * rate)).floor().long()
     frames = samples[starts[:, None] + torch.arange(width)] * _window(width)
     size = 1 << (width - 1).bit_length()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One utterance of a corpus on disk: where its audio and its alignment are, and how to read both."""
+"""One utterance of a corpus on disk: where its audio and alignment are, and how both are read."""
 
 from __future__ import annotations
 

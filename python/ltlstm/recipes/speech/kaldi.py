@@ -20,7 +20,7 @@ from ltlstm.recipes.speech.recording import BadFile, DataError
 def find_jobs(root: pathlib.Path) -> list[FileJob]:
     found = sorted(path for path in [*root.glob("*.ctm"), root / "ctm"] if path.is_file())
     if len(found) != 1:
-        raise DataError(f"{root} must hold wav.scp and one phone CTM (*.ctm), got {len(found)} CTMs")
+        raise DataError(f"{root} must hold one phone CTM (*.ctm) beside wav.scp, got {len(found)}")
     names = {number: name for name, number in _table(root / "phones.txt")}
     try:
         utterances, errors = alignments.read_ctm(
@@ -46,9 +46,7 @@ def find_jobs(root: pathlib.Path) -> list[FileJob]:
     return jobs
 
 
-def _job(
-    root: pathlib.Path, span: tuple[str, ...], wavs: dict[str, str], speaker: str
-) -> FileJob:
+def _job(root: pathlib.Path, span: tuple[str, ...], wavs: dict[str, str], speaker: str) -> FileJob:
     """`span` is (utterance, recording) or, from `segments`, also start and end in s."""
     name, recording = span[0], span[1]
     place = wavs.get(recording, "")

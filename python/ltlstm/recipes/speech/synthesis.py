@@ -42,8 +42,8 @@ def find_espeak() -> Espeak:
     # Found, not imported: its functions are not needed, and nothing of it may be loaded here.
     spec = importlib.util.find_spec("espeakng_loader")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        for library in sorted(pathlib.Path(folder).glob("*espeak-ng.*")):
-            candidates.append((str(library), str(pathlib.Path(folder) / "espeak-ng-data")))
+        for path in sorted(pathlib.Path(folder).glob("*espeak-ng.*")):
+            candidates.append((str(path), str(path.with_name("espeak-ng-data"))))
     system = ctypes.util.find_library("espeak-ng")
     if system:
         candidates.append((system, ""))

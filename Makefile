@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+# make demo | test | bench | build: each sets up all it needs in .venv, the first time only.
+#   PYTHON=python3.12      the interpreter; where it can import torch >= 2.10, that torch is used
+#   TORCH=torch==2.13.0    what pip installs otherwise
+#   CXX=g++                the C++17 compiler
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+ifeq ($(origin CXX),default)
+  CXX = g++
+endif
+export CXX
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+RUN = $(VENV)/bin/python
+PIP = $(RUN) -m pip --disable-pip-version-check install --quiet
+BUILD_INPUTS = setup.py pyproject.toml $(shell find csrc -type f)
+
+# Which package brings a missing tool, in the words of this system's package manager.
+SUDO = $(if $(filter 0,$(shell id -u)),,sudo )
+ifneq ($(shell command -v dnf),)
+  BRING = $(SUDO)dnf install
+  CXX_PACKAGE = gcc-c++
+  HEADERS_PACKAGE = python3-devel
+else
+  BRING = $(SUDO)apt-get install
+  CXX_PACKAGE = g++
+  HEADERS_PACKAGE = python3-dev
+  VENV_PACKAGE = python3-venv
+endif
+
+define check_tools
+@need() { \
+  what="$$1"; package="$$2"; shift 2; \
+  "$$@" >/dev/null 2>&1 || { echo "$$what. This brings it: $(BRING) $$package" >&2; exit 1; }; \
+}; \
+need "Python 3.10 or later is missing ($(PYTHON))" "python3 $(VENV_PACKAGE) $(HEADERS_PACKAGE)" \
+  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))'; \
+need "venv is missing from $(PYTHON)" "$(VENV_PACKAGE)" $(PYTHON) -c 'import ensurepip, venv'; \
+need "Python.h is missing for $(PYTHON)" "$(HEADERS_PACKAGE)" \
+  $(PYTHON) -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")'; \
+need "A C++17 compiler is missing ($(CXX))" "$(CXX_PACKAGE)" \
+  sh -c 'echo "#include <vector>" | $(CXX) -std=c++17 -fsyntax-only -x c++ -'
+endef
+
+# Exits 0 where torch >= 2.10 imports, and prints the folder that holds it.
+FIND_TORCH = import sys, torch; print(torch.__path__[0].rpartition("/")[0]); \
+  sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10))
+
+.PHONY: build demo test bench tools clean
+.DELETE_ON_ERROR:
+
+build: $(VENV)/.built
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest
+
+demo: $(VENV)/.recipes
+	$(RUN) -m ltlstm.recipes.senone
+
+bench: $(VENV)/.bench
+	$(RUN) -m bench
+
+tools:
+	$(check_tools)
+
+# A venv of PYTHON's own packages where PYTHON has torch. A PYTHON that is itself in a venv does not
+# hand its packages on, so the folder of its torch is named in a .pth file.
+$(VENV)/.torch:
+	$(check_tools)
+	@test -x $(RUN) || { \
+	  echo "Creating $(VENV)"; \
+	  if host=$$($(PYTHON) -c '$(FIND_TORCH)' 2>/dev/null); then \
+	    $(PYTHON) -m venv --system-site-packages $(VENV) && \
+	    { $(RUN) -c '$(FIND_TORCH)' >/dev/null 2>&1 || echo "$$host" > \
+	      "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/host_torch.pth"; }; \
+	  else \
+	    $(PYTHON) -m venv $(VENV); \
+	  fi; }
+	@$(RUN) -c '$(FIND_TORCH)' >/dev/null 2>&1 || { \
+	  echo "Installing $(TORCH): a download of 0.2 GB for a CPU build, of about 3 GB for the CUDA" \
+	    "build that pip takes by default on Linux (PYTHON= with a torch >= 2.10 avoids it)"; \
+	  $(PIP) "$(TORCH)"; }
+	$(PIP) 'setuptools>=77' wheel 'pybind11>=2.13' ninja
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.torch $(BUILD_INPUTS)
+	$(check_tools)
+	$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev $(VENV)/.recipes $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/.built
+	$(PIP) $$($(RUN) -c 'from importlib.metadata import requires; \
+	  print(*[r.partition(";")[0].replace(" ", "") for r in requires("ltlstm") if "\"$*\"" in r])')
+	@touch $@
+
+clean:
+	rm -rf build dist ltlstm_kernels/*.so

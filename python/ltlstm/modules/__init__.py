@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stacks and cells as torch modules."""
+
+from ltlstm.modules.cells import LSTMCell, LTLSTMCell
+from ltlstm.modules.lstm import LSTM, ResidualLSTM
+from ltlstm.modules.lt_lstm import LTLSTM
+from ltlstm.modules.stream import Stream
+
+__all__ = ["LSTM", "LTLSTM", "LSTMCell", "LTLSTMCell", "ResidualLSTM", "Stream"]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One time step: ltlstm.LSTMCell, a drop-in for nn.LSTMCell, and LTLSTMCell, of a whole stack."""
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from ltlstm import functional
+from ltlstm.modules.recurrent import State
+from ltlstm.modules.trajectory import Trajectory
+
+
+class LSTMCell(nn.RNNCellBase):
+    """torch.nn.LSTMCell: same signature, parameters, start, numbers and errors.
+
+    Args:
+        input_size, hidden_size, bias, device, dtype: as for nn.LSTMCell.
+        backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is auto.
+
+    Shapes: input (N, D) or (D,), hx = ``(h, c)``, (N, H) or (H,) each, default zeros -> ``(h, c)``.
+
+    Raises what nn.LSTMCell raises; RuntimeError for a named backend that cannot run.
+
+    Equations of torch.nn.LSTMCell. Equivalent to :func:`ltlstm.functional.lstm_cell`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, num_chunks=4, device=device, dtype=dtype)
+        self.backend = backend
+
+    def forward(self, input: Tensor, hx: State | None = None) -> State:
+        """The next ``(h, c)``."""
+        if not self._fits(input, hx):
+            return nn.LSTMCell.forward(cast(nn.LSTMCell, self), input, hx)  # raises in its words
+        batched = input.dim() == 2
+        if not batched:
+            input = input.unsqueeze(0)
+            hx = None if hx is None else (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
+        if hx is None:
+            zeros = input.new_zeros(input.shape[0], self.hidden_size)
+            hx = (zeros, zeros)
+        h, c = functional.lstm_cell(
+            input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh,
+            backend=self.backend,
+        )  # fmt: skip
+        return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
+
+    def _fits(self, input: Tensor, hx: State | None) -> bool:
+        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
+            return False
+        tensors = (input,) if hx is None else (input, *hx)
+        like, state = self.weight_ih, (*input.shape[:-1], self.hidden_size)
+        if any(t.dtype != like.dtype or t.device != like.device for t in tensors):
+            return False
+        return all(t.shape == state for t in tensors[1:])
+
+
+class LTLSTMCell(Trajectory):
+    """One time step of a whole layer trajectory LSTM: :class:`ltlstm.LTLSTM` of one frame.
+
+    The parameters are those of a one-directional LTLSTM, under the same names, so that state dicts
+    interchange. Arguments as LTLSTM's, less what one frame cannot have: batch_first, dropout,
+    bidirectional, lookahead.
+
+    Shapes: input (N, D) or (D,); hx = ``(h, c)``, (L, N, P) and (L, N, H), unbatched (L, P) and
+    (L, H), default zeros -> ``output (N, P) or (P,), (h, c)``.
+
+    Raises what LTLSTM raises.
+
+    arXiv 1808.09522. Equivalent to ``LTLSTM(...)(input.unsqueeze(0), hx)`` with ``output[0]``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        peephole: bool = False,
+        share_layer_weights: bool = False,
+        depth_unit: str = "lstm",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, proj_size=proj_size, device=device,
+            dtype=dtype, peephole=peephole, share_layer_weights=share_layer_weights,
+            depth_unit=depth_unit, backend=backend,
+        )  # fmt: skip
+
+    def forward(  # type: ignore[override]
+        self, input: Tensor, hx: State | None = None
+    ) -> tuple[Tensor, State]:
+        """``output, (h, c)``."""
+        if input.dim() not in (1, 2):
+            raise ValueError(
+                f"LTLSTMCell: Expected input to be 1D or 2D, got {input.dim()}D instead"
+            )
+        output, hx = self._forward_padded(self._compute, input.unsqueeze(0), hx)
+        return output.squeeze(0), hx

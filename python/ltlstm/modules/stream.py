@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LTLSTM.stream: one sequence (or batch of them) chunk by chunk, with the same result as whole."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ltlstm import functional
+from ltlstm.functional.streaming import LayerLaneStream
+from ltlstm.modules.recurrent import State
+
+if TYPE_CHECKING:
+    from ltlstm.modules.lt_lstm import LTLSTM
+
+
+class Stream:
+    """Carries the state, and the frames whose look-ahead is not complete, from chunk to chunk.
+
+    Chunks have the module's input form, of any length from 1 on: (t, N, D), with batch_first
+    (N, t, D), unbatched (t, D). Dropout never acts. Equivalent to::
+
+        stream = module.stream(hx)
+        frames = [stream.push(chunk) for chunk in chunks] + [stream.finish()]
+        torch.cat(frames)                      # module.eval()(torch.cat(chunks), hx)[0]
+
+    Without look-ahead every push answers at once. After ``finish`` a push raises RuntimeError.
+    """
+
+    def __init__(self, module: "LTLSTM", hx: State | None) -> None:
+        if module.bidirectional:
+            raise ValueError(
+                "LTLSTM.stream: the module must not be bidirectional (the reverse direction starts "
+                "at the end of the sequence), got bidirectional=True"
+            )
+        self.hx = hx  # the time-LSTMs' state after the last chunk
+        self._module = module
+        self._options = {**module._options(), "training": False}
+        self._traj_weights = module._named(module._traj_names)
+        self._lane: LayerLaneStream | None = None
+        if module._context_names:
+            self._lane = LayerLaneStream(
+                self._traj_weights, module._named(module._context_names), module._flags(),
+                module.depth_unit, module.backend,
+            )  # fmt: skip
+        self._batched = True
+        self._no_frame: Tensor | None = None  # (L, 0, N, P), as the time lane would give it
+        self._finished = False
+
+    def push(self, chunk: Tensor) -> Tensor:
+        """The frames that became complete, in the module's output form; maybe none."""
+        if self._finished:
+            raise RuntimeError("Stream.push: the stream must not be finished, got another chunk")
+        output, self.hx = self._module._forward_padded(self._compute, chunk, self.hx)
+        self._batched = chunk.dim() == 3
+        return output
+
+    def finish(self) -> Tensor:
+        """The frames that still waited: nothing follows them."""
+        if self._no_frame is None or self._finished:
+            raise RuntimeError("Stream.finish: must follow a push, and come once, got no chunk")
+        self._finished = True
+        hidden = self._no_frame
+        g = hidden[-1] if self._lane is None else self._lane.push(hidden.unbind(0), last=True)
+        return self._module._in_form(g, self._batched)
+
+    def _compute(self, input: Tensor, hx: State | None, *_: object) -> tuple[Tensor, State]:
+        weights = self._module._time_weights()
+        if self._lane is None:
+            output, hx = functional.lt_lstm(
+                input, hx, weights, self._traj_weights, **self._options,
+                depth_unit=self._module.depth_unit,
+            )  # fmt: skip
+            self._no_frame = output[None, :0]
+            return output, hx
+        _, hx, states = functional.lstm(input, hx, weights, **self._options, return_states=True)
+        self._no_frame = states.h[:, :0]
+        return self._lane.push(states.h.unbind(0)), hx

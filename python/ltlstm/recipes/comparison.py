@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison itself: corpus, training of each model, scores, and what is said about them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ltlstm.recipes import decoding, files, plots, report, scoring
+from ltlstm.recipes.checkpoint import Progress
+from ltlstm.recipes.console import Console
+from ltlstm.recipes.models import AcousticModel, ModelSpec
+from ltlstm.recipes.report import Score
+from ltlstm.recipes.speech import corpus as corpora
+from ltlstm.recipes.speech import features
+from ltlstm.recipes.speech.corpus import Corpus
+from ltlstm.recipes.speech.sources import Source
+from ltlstm.recipes.training import Budget, Watch, train
+
+NAMED_AT_MOST = 10  # bad files; all are counted, and listed in the results
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run does; `out` gets the checkpoints, results.json, table.txt and the pictures."""
+
+    specs: list[ModelSpec]
+    seeds: int
+    budget: Budget
+    out: pathlib.Path
+    cache: pathlib.Path
+    top: int  # Hz
+    threads: int
+    save_every: int  # steps
+    fresh: bool
+
+
+def compare(source: Source, plan: Plan, console: Console) -> None:
+    began = time.monotonic()
+    console.say(f"speech: {source.words}")
+    corpus = prepare(source, plan, console)
+    torch.set_num_threads(plan.threads)
+    for line in _corpus_lines(corpus):
+        console.say(line)
+    budget = _budget_line(plan, corpus)
+    console.say(f"budget of each model: {budget}")
+
+    scores: list[Score] = []
+    runs: plots.Runs = {}
+    for seed in range(plan.seeds):
+        for spec in plan.specs:
+            model, progress = _train(spec, corpus, plan, seed, console)
+            runs.setdefault(spec.name, []).append(progress)
+            scores.append(_score(model, corpus, seed, progress, console))
+
+    console.say()
+    console.say(f"Test set: {_size(corpus, 'test')} of speakers that no model has heard.")
+    console.say(f"Budget: {budget}.")
+    console.say(report.table(scores))
+    _keep(scores, runs, plan, corpus, budget, console)
+    _picture(runs, plan, console)
+    console.say(f"{time.monotonic() - began:.0f} s in all")
+
+
+def prepare(source: Source, plan: Plan, console: Console) -> Corpus:
+    description = {**source.description, "top": plan.top}
+    return corpora.load_or_make(
+        source.jobs,
+        description,
+        plan.cache,
+        plan.top,
+        os.cpu_count() or 1,
+        console.say,
+        lambda results, count: console.watch("features", results, count),
+    )
+
+
+def _corpus_lines(corpus: Corpus) -> Iterator[str]:
+    sizes = ", ".join(f"{split} {_size(corpus, split)}" for split in corpora.SPLITS)
+    yield f"corpus: {sizes}; {len(corpus.phones) - 1} phones, {corpus.senones} senones"
+    if corpus.skipped:
+        yield f"{len(corpus.skipped)} bad files skipped:"
+        yield from (f"  {line}" for line in corpus.skipped[:NAMED_AT_MOST])
+        if len(corpus.skipped) > NAMED_AT_MOST:
+            yield f"  and {len(corpus.skipped) - NAMED_AT_MOST} more, all in results.json"
+
+
+def _size(corpus: Corpus, split: str) -> str:
+    content = corpus.splits[split]
+    return f"{content.hours * 60:.1f} min in {len(content.names):,} utterances"
+
+
+def _budget_line(plan: Plan, corpus: Corpus) -> str:
+    budget = plan.budget
+    frames = budget.steps * budget.batch * budget.frames
+    epochs = frames / len(corpus.splits["train"].features)
+    return (
+        f"{budget.steps:,} steps of {budget.batch} x {budget.frames} frames of "
+        f"{features.FRAME_PERIOD * 1000:.0f} ms ({epochs:.1f} times the training set), "
+        f"Adam {budget.rate:g}, {plan.seeds} seed{'s' if plan.seeds > 1 else ''}, "
+        f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    )
+
+
+def checkpoint_path(spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int) -> pathlib.Path:
+    """Named after all that decides the run, so that other settings are another file."""
+    decisive = json.dumps([vars(spec), vars(plan.budget), seed, corpus.fingerprint], sort_keys=True)
+    digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
+    return plan.out / "checkpoints" / f"{spec.file_name}-seed{seed}-{digest}.pt"
+
+
+def _train(
+    spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int, console: Console
+) -> tuple[AcousticModel, Progress]:
+    path = checkpoint_path(spec, corpus, plan, seed)
+    if plan.fresh:
+        path.unlink(missing_ok=True)
+    title = spec.name if plan.seeds == 1 else f"{spec.name} seed {seed}"
+    with stop_on_signal() as stop, console.bar(f"{title:18}", plan.budget.steps) as update:
+        watch = Watch(console.say, update, stop)
+        return train(spec, corpus, plan.budget, seed, path, plan.save_every, watch)
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for a stop at the next step; a second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _score(
+    model: AcousticModel, corpus: Corpus, seed: int, progress: Progress, console: Console
+) -> Score:
+    loop = decoding.count_loop(corpus.splits["train"], corpus.senones)
+    dev, test = corpus.splits["dev"], corpus.splits["test"]
+    tuning = scoring.tune(scoring.log_posteriors(model, dev), dev, loop)
+    posteriors = scoring.log_posteriors(model, test)
+    score = Score(
+        model.spec.name,
+        seed,
+        scoring.frame_error(posteriors, test),
+        scoring.phone_error(posteriors, test, loop, tuning),
+        sum(parameter.numel() for parameter in model.parameters()),
+        1000 * statistics.median(progress.seconds),
+        dataclasses.asdict(tuning),
+    )
+    console.say(
+        f"{score.model}: frame error {score.frame_error:.1f} %, "
+        f"phone error {score.phone_error:.1f} %"
+    )
+    return score
+
+
+def _keep(
+    scores: list[Score],
+    runs: plots.Runs,
+    plan: Plan,
+    corpus: Corpus,
+    budget: str,
+    console: Console,
+) -> None:
+    content = {
+        "budget": budget,
+        "settings": vars(plan.budget),
+        "threads": plan.threads,
+        "versions": {"python": sys.version.split()[0], "torch": torch.__version__},
+        "corpus": {
+            "fingerprint": corpus.fingerprint,
+            "phones": corpus.phones,
+            "hours": {split: corpus.splits[split].hours for split in corpora.SPLITS},
+            "skipped": corpus.skipped,
+        },
+        "scores": [vars(score) for score in scores],
+        "curves": {
+            name: [
+                {
+                    "losses": progress.losses,
+                    "dev_errors": progress.dev_errors,
+                    "gradient_norms": progress.gradient_norms,
+                }
+                for progress in seeds
+            ]
+            for name, seeds in runs.items()
+        },
+    }
+    files.write_atomically(plan.out / "results.json", json.dumps(content, indent=1).encode())
+    text = f"Budget: {budget}.\n{report.table(scores)}\n"
+    files.write_atomically(plan.out / "table.txt", text.encode())
+    console.say(f"written: {plan.out / 'results.json'}, {plan.out / 'table.txt'}")
+
+
+def _picture(runs: plots.Runs, plan: Plan, console: Console) -> None:
+    try:
+        written = plots.write_plots(runs, plan.out)
+    except ImportError:
+        command = f"{sys.executable} -m pip install matplotlib"
+        console.say(f"no pictures: matplotlib is not installed ({command})")
+    else:
+        console.say(f"written: {', '.join(map(str, written))}")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two pictures of a comparison: learning curves, and how much gradient reaches each layer."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+from typing import Any
+
+from ltlstm.recipes import files
+from ltlstm.recipes.checkpoint import Progress
+
+Runs = dict[str, list[Progress]]  # by model, one for each seed
+SMOOTHED = 25  # steps over which the training loss is averaged
+
+
+def write_plots(runs: Runs, folder: pathlib.Path) -> list[pathlib.Path]:
+    """ImportError without matplotlib, OSError when they cannot be written."""
+    written = []
+    for name, draw in (("learning_curves", _curves), ("gradient_norms", _gradients)):
+        buffer = io.BytesIO()
+        figure = draw(runs)
+        figure.savefig(buffer, format="png", dpi=120)
+        path = folder / f"{name}.png"
+        files.write_atomically(path, buffer.getvalue())
+        written.append(path)
+    return written
+
+
+def _figure(columns: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # type: ignore[import-not-found]
+
+    figure = Figure(figsize=(3.6 * columns, 4.2), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _curves(runs: Runs) -> Any:
+    figure, (loss_axes, error_axes) = _figure(2)
+    for k, (name, seeds) in enumerate(runs.items()):
+        for n, progress in enumerate(seeds):
+            style = {"color": f"C{k}", "label": name if n == 0 else None, "alpha": 0.85}
+            steps, losses = _smooth(progress.losses)
+            loss_axes.plot(steps, losses, **style)
+            error_axes.plot(*zip(*progress.dev_errors, strict=True), marker="o", ms=3, **style)
+    loss_axes.set(xlabel="step", ylabel=f"training loss (nats, mean of {SMOOTHED} steps)")
+    error_axes.set(xlabel="step", ylabel="frame error on the dev voices (%)")
+    error_axes.legend()
+    for axes in (loss_axes, error_axes):
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _smooth(losses: list[float]) -> tuple[list[int], list[float]]:
+    ends = range(min(SMOOTHED, len(losses)), len(losses) + 1)
+    means = [sum(losses[max(0, end - SMOOTHED) : end]) / min(SMOOTHED, end) for end in ends]
+    return list(ends), means
+
+
+def _gradients(runs: Runs) -> Any:
+    """A panel a model, on one scale; the first seed stands for all."""
+    figure, panels = _figure(len(runs))
+    for axes, (name, seeds) in zip(panels, runs.items(), strict=True):
+        axes.sharey(panels[0])
+        for step, norms in seeds[0].gradient_norms:
+            layers = range(1, len(norms) + 1)
+            axes.plot(layers, norms, marker="o", ms=4, label=f"after step {step}")
+        axes.set(title=name, xlabel="layer (1 reads the input)", yscale="log", xticks=list(layers))
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+    panels[0].set_ylabel("||dL/dh|| a frame (nats, L summed over frames)")
+    return figure

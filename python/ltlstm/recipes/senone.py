@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job: LSTM, residual LSTM and layer trajectory LSTM name the phone state of each frame.
+
+`python -m ltlstm.recipes.senone` makes a speech corpus (or reads one), trains a shallow LSTM and
+three kinds of deep stack on the same budget, tests them on speakers they have not heard, and prints
+them in the order in which they came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+
+from ltlstm.recipes.checkpoint import CheckpointError
+from ltlstm.recipes.comparison import Plan, compare
+from ltlstm.recipes.console import Console
+from ltlstm.recipes.files import cache_folder
+from ltlstm.recipes.models import default_specs
+from ltlstm.recipes.speech import sources
+from ltlstm.recipes.speech.recording import DataError
+from ltlstm.recipes.training import Budget, Stopped, TrainingError
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much is spoken and how long each model trains."""
+
+    sentences: dict[str, int]  # a voice, by split
+    steps: int
+
+
+DEFAULT = Size({"train": 30, "dev": 6, "test": 10}, steps=1500)
+FULL = Size({"train": 60, "dev": 12, "test": 12}, steps=10_000)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ltlstm.recipes.senone",
+        description="Train LSTM, ResidualLSTM and LTLSTM on speech and compare them on speakers "
+        "that none of them has heard. A run that was stopped, by Ctrl-C or in any other way, goes "
+        "on where it was when the same command is given again.",
+    )
+    add = parser.add_argument
+    add("--depth", type=_positive, default=6, metavar="LAYERS", help="of the deep models (6)")
+    add("--width", type=_positive, default=96, metavar="CELLS", help="a layer of them (96)")
+    add("--steps", type=_positive, metavar="N", help=f"of training ({DEFAULT.steps})")
+    add("--seeds", type=_positive, default=1, metavar="N", help="runs of each model (1)")
+    add(
+        "--full",
+        action="store_true",
+        help=f"a larger corpus ({FULL.sentences['train']} sentences a voice, not "
+        f"{DEFAULT.sentences['train']}) and {FULL.steps:,} steps",
+    )
+    add(
+        "--data",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="read this corpus: wav or flac with alignments beside them (.TextGrid, .phn, .ctm), "
+        "or a Kaldi folder (wav.scp, segments, a phone .ctm); without, speech is synthesised",
+    )
+    add(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/senone"),
+        metavar="DIR",
+        help="for checkpoints, results and pictures (runs/senone)",
+    )
+    add("--cache", type=pathlib.Path, metavar="DIR", help="for corpora (the user's cache folder)")
+    add("--top", type=_positive, default=7600, metavar="HZ", help="of the mel bands (7600 Hz)")
+    add(
+        "--threads",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="of the training (1: at this size a second one gains little); another number gives "
+        "slightly other results",
+    )
+    add("--save-every", type=_positive, default=100, metavar="STEPS", help="a checkpoint (100)")
+    add("--fresh", action="store_true", help="train anew, whatever checkpoints there are")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    console = Console()
+    try:
+        _run(options, console)
+        return 0
+    except (DataError, CheckpointError, TrainingError, OSError) as error:
+        print(f"senone: {error}", file=sys.stderr)
+        return 1
+    except Stopped as error:
+        console.say(f"stopped: {error}; the same command goes on from there")
+    except KeyboardInterrupt:
+        console.say("stopped; the same command goes on from the last checkpoint")
+    return 128 + signal.SIGINT
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    size = FULL if options.full else DEFAULT
+    plan = Plan(
+        specs=default_specs(options.depth, options.width),
+        seeds=options.seeds,
+        budget=Budget(options.steps or size.steps),
+        out=options.out,
+        cache=options.cache or cache_folder(),
+        top=options.top,
+        threads=options.threads,
+        save_every=options.save_every,
+        fresh=options.fresh,
+    )
+    if options.data is None:
+        source = sources.synthetic(size.sentences, seed=0)
+    else:
+        source = sources.on_disk(options.data, seed=0)
+    compare(source, plan, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
