@@ -156,9 +156,6 @@ def test_module_feeds_the_reference_as_its_names_say() -> None:
 def test_one_layer_is_a_cell_on_every_frame(options: dict[str, Any]) -> None:
     ours, oracle = pair(num_layers=1, **options)
     check_same(ours, oracle, torch.randn(T, N, D), random_state(ours, N))
-    torch.testing.assert_close(
-        ours(torch.randn(1, N, D))[1][0].shape, random_state(ours, N)[0].shape
-    )
 
 
 @pytest.mark.parametrize("options", ALONE[:4], ids=str)
