@@ -25,8 +25,9 @@ struct TimeLstmForward {
   Sequence seq;
   int64_t H, P;
   int64_t hidden_stride;    // elements from one row of hidden to the next
-  const scalar* w_hh;       // (4H, P) packed, its transpose in gate blocks
-  const scalar* w_hr;       // (P, H) packed, its transpose in plain blocks, or null
+  bool in_place;            // the weights are as they are; else packed, w_hh^T in gate blocks, w_hr^T in plain ones
+  const scalar* w_hh;       // (4H, P)
+  const scalar* w_hr;       // (P, H) or null
   const scalar* peephole;   // (3, H) or null
   const scalar* zeros;      // (H)
   const scalar* h0;         // (N, P)

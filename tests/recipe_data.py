@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small speech corpora for the recipe's tests: a tone for each phone, files as tools write them."""
 
+import contextlib
 import random
 import wave
 from pathlib import Path
@@ -44,6 +45,11 @@ def utterance(seed: int, phones: int = 8) -> tuple[torch.Tensor, list[tuple[floa
 
 def ctm_lines(name: str, spans: list[tuple[float, float, str]]) -> str:
     return "".join(f"{name} 1 {start:.2f} {end - start:.2f} {p}\n" for start, end, p in spans)
+
+
+def no_bar(title: str, total: int):
+    """For progress that nobody watches."""
+    return contextlib.nullcontext(lambda done, note: None)
 
 
 def make_folder(root: Path, speakers: int = 6, utterances: int = 4, phones: int = 8) -> Path:

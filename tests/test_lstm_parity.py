@@ -6,6 +6,7 @@ import io
 import itertools
 import pickle
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import ltlstm
 from ltlstm.functional.dropout import draw_masks
+from package_copy import copy_packages, run_python
 
 OPTIONS = [
     {"num_layers": layers, "bias": bias, "bidirectional": bidirectional, "proj_size": proj}
@@ -142,6 +144,27 @@ def test_weights_that_are_computed_or_not_contiguous() -> None:
         before = module(x)[0]
         module.weight_ih_l0 = nn.Parameter(module.weight_ih_l0.detach().t().contiguous().t())
         torch.testing.assert_close(module(x)[0], before)
+
+
+WITHOUT_OPERATORS = """
+import ltlstm, torch
+for module in (ltlstm.LSTM(4, 3, 2), ltlstm.LTLSTM(4, 3, 2), ltlstm.ResidualLSTM(4, 3, 2)):
+    theirs = torch.nn.LSTM(4, 3, 2)
+    theirs.load_state_dict({k: module.state_dict()[k] for k in theirs.state_dict()})
+    x = torch.randn(5, 2, 4)
+    output, (h_n, c_n) = module(x)
+    again = module(x, reset=torch.zeros(5, 2, dtype=torch.bool))[0]  # torch's LSTM has no reset
+    assert torch.allclose(again, output, atol=1e-6)
+    if not isinstance(module, ltlstm.ResidualLSTM):
+        assert torch.allclose(h_n, theirs(x)[1][0], atol=1e-6)
+assert ltlstm.LSTMCell(4, 3)(x[0])[0].shape == (2, 3)
+print("computed")
+"""
+
+
+def test_modules_work_without_the_operators(tmp_path: Path) -> None:
+    packages = copy_packages(tmp_path, "_ops_*")
+    assert run_python(packages, "-c", WITHOUT_OPERATORS).stdout == "computed\n"
 
 
 def test_normal_use_warns_of_nothing() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.export import Dim
 from torch.func import functional_call, jvp, stack_module_state, vjp, vmap
@@ -68,6 +69,16 @@ def test_compile_whole_graph(name: str, form: str) -> None:
 def test_compile_by_inductor(name: str) -> None:
     torch._dynamo.reset()
     check_compiled(MAKERS[name](), "lengths", "inductor")
+
+
+@EVERY
+def test_new_sizes_do_not_compile_again(name: str) -> None:
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    module = torch.compile(MAKERS[name](), fullgraph=True, backend=counter)
+    for steps, batch in ((4, 3), (5, 3), (6, 2), (7, 5), (9, 8)):
+        module(torch.randn(steps, batch, D))[0].sum().backward()
+    assert counter.frame_count <= 3  # as given, then any T, then any N
 
 
 @pytest.mark.parametrize("lengths", [False, True])

@@ -123,7 +123,7 @@ def test_bad_files_are_named_and_counted_and_the_run_goes_on(tmp_path, capfd):
     speech = make_folder(tmp_path / "speech", speakers=5, utterances=6, phones=40)
     (speech / "speaker1" / "u1.wav").write_bytes(b"junk")
     (speech / "speaker2" / "u0.ctm").write_text("nonsense\n")
-    arguments = command(speech, tmp_path / "out", "--fresh", "--steps", "3")[3:]
+    arguments = command(speech, tmp_path / "out", "--steps", "3")[3:]
     assert senone.main([str(a) for a in arguments]) == 0
     output = capfd.readouterr().out
     assert "2 bad files skipped:" in output
@@ -181,6 +181,7 @@ def test_seeds_are_averaged_and_depth_is_taken(speech, tmp_path, capfd):
     arguments = command(speech, tmp_path, "--seeds", "2", "--steps", "2", "--depth", "1")[3:]
     assert senone.main([str(a) for a in arguments]) == 0
     output = capfd.readouterr().out
+    assert "split by speaker (none is in two sets)." in output
     assert "2 seeds" in output and output.count("+-") == 8
     assert "LTLSTM 1x8" in output and "LSTM 1x16" in output
 

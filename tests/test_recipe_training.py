@@ -18,7 +18,7 @@ from ltlstm.recipes.models import AcousticModel, ModelSpec
 from ltlstm.recipes.speech import corpus, folder
 from ltlstm.recipes.speech.recording import DataError
 from ltlstm.recipes.streams import Chunk, Streams
-from recipe_data import make_folder
+from recipe_data import make_folder, no_bar
 
 KINDS = list(models.STACKS)
 BUDGET = training.Budget(steps=12, batch=4, frames=10)
@@ -27,7 +27,7 @@ BUDGET = training.Budget(steps=12, batch=4, frames=10)
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     root = make_folder(tmp_path_factory.mktemp("speech"), speakers=4, utterances=3)
-    return corpus.make(folder.find_jobs(root, seed=0)[0], "small", 7600, workers=1)
+    return corpus.make(folder.find_jobs(root, seed=0)[0], "small", 7600, workers=1, bar=no_bar)
 
 
 def test_an_epoch_gives_every_frame_once_and_resets_at_each_utterance(small):
@@ -187,7 +187,8 @@ def test_a_finished_run_is_not_repeated(small, tmp_path):
     stamp = path.stat().st_mtime_ns
     second, progress, lines = run(small, path)
     assert equal(first.state_dict(), second.state_dict()) and progress.step == BUDGET.steps
-    assert path.stat().st_mtime_ns == stamp and lines == []
+    assert path.stat().st_mtime_ns == stamp
+    assert lines == [f"LTLSTM 2x6, seed 7: trained earlier, {path}"]
 
 
 def test_training_learns_and_records(small, tmp_path):
@@ -263,7 +264,7 @@ def test_a_corrupt_checkpoint_is_one_line(tmp_path, content):
     model, optimizer, _ = saved(path)
     path.write_bytes(content)
     with pytest.raises(
-        CheckpointError, match="a.pt is no checkpoint of this run .*--fresh"
+        CheckpointError, match="a.pt is no checkpoint of this run .*another --out"
     ) as error:
         checkpoint.load(path, model, optimizer)
     assert "\n" not in str(error.value)
@@ -288,9 +289,7 @@ def test_a_corpus_is_kept_under_its_settings_and_made_again_when_damaged(small, 
 
     def load(settings):
         cache = tmp_path / "cache"
-        return corpus.load_or_make(
-            jobs, settings, cache, 7600, 1, lines.append, lambda results, count: results
-        )
+        return corpus.load_or_make(jobs, settings, cache, 7600, 1, lines.append, no_bar)
 
     first, again, other = load({"a": 1}), load({"a": 1}), load({"a": 2})
     (kept, _), said = sorted((tmp_path / "cache").iterdir()), [line.split()[1] for line in lines]

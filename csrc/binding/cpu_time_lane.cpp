@@ -6,6 +6,9 @@
 namespace ltlstm::binding {
 namespace {
 
+// Up to so many steps times rows the weights are read in place: packing costs about as much as reading them four times.
+constexpr int64_t kFewRows = 4;
+
 // How threads share a time loop.
 // Slices of the batch (and the two directions) need no meeting, but each thread then streams all the weights at every
 // step. Slices of the units pay a meeting a step and divide the weights: they win where the batch has too few rows for
@@ -57,7 +60,7 @@ void TimeLane<scalar>::forward(const StackArguments& stack, int64_t layer, const
                                 const Tensor& c_n) {
   const int64_t H = stack.H, P = stack.P, N = stack.N;
   const Threads threads = Threads::plan<scalar>(stack);
-  const bool gathers = stack.mixes_rows();
+  const bool gathers = stack.mixes_rows(), in_place = stack.T * N <= kFewRows;
   const bool projected = stack.flags.projected;
   const Tensor zero_row = zeros(x, {H});
   std::vector<Tensor> kept;  // alive until the kernels have run
@@ -65,12 +68,13 @@ void TimeLane<scalar>::forward(const StackArguments& stack, int64_t layer, const
   for (int64_t d = 0; d < stack.dirs; ++d) {
     const CellWeights& w = stack.weights[layer * stack.dirs + d];
     linear(part(gates, d), x, w.w_ih, summed<scalar>(w.b_ih, w.b_hh));
-    const Tensor w_hh = packed<scalar>(*w.w_hh, true, true);
-    const OptionalTensor w_hr = projected ? OptionalTensor(packed<scalar>(*w.w_hr, true, false)) : OptionalTensor();
+    const Tensor w_hh = in_place ? *w.w_hh : packed<scalar>(*w.w_hh, true, true);
+    OptionalTensor w_hr = w.w_hr;
+    if (w_hr && !in_place) w_hr = packed<scalar>(*w.w_hr, true, false);
     const Tensor scratch = empty(x, {projected ? N : 0, H});
     const Tensor gathered = empty(x, {gathers ? threads.pieces : 0, N, P});
-    problems.push_back({stack.sequence(d == 1), H, P, stack.width(), data<scalar>(w_hh), data<scalar>(w_hr),
-                        data<scalar>(w.peephole), data<scalar>(zero_row), data<scalar>(part(h0, d)),
+    problems.push_back({stack.sequence(d == 1), H, P, stack.width(), in_place, data<scalar>(w_hh),
+                        data<scalar>(w_hr), data<scalar>(w.peephole), data<scalar>(zero_row), data<scalar>(part(h0, d)),
                         mutable_data<scalar>(part(gates, d)),
                         cells ? mutable_data<scalar>(part(*cells, d)) : nullptr, mutable_data<scalar>(hidden) + d * P,
                         mutable_data<scalar>(part(h_n, d)), mutable_data<scalar>(part(c_n, d)),

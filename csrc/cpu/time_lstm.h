@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cpu/cell_rows.h"
+#include "cpu/dot.h"
 #include "cpu/gang.h"
 #include "cpu/kernels.h"
 #include "cpu/product.h"
@@ -107,8 +108,14 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
     const Step s = step_of(p.seq, scanned, part.first_row, part.last_row);
     if (s.active <= 0) continue;
     const Rows<scalar> h = entering_h(p, s, part);
-    product<Isa>(s.active, P, h.data, h.stride, p.w_hh, Columns<Isa, scalar>{H, true}, units.first_gate_block(),
-                 units.last_gate_block(), true, p.gates + s.row * 4 * H, 4 * H);
+    scalar* preact = p.gates + s.row * 4 * H;
+    if (p.in_place)
+      for (int64_t column = units.first; column < 4 * H; column += H)
+        dot_product<Isa>(s.active, P, h.data, h.stride, p.w_hh + column * P, units.count(), true, preact + column,
+                         4 * H);
+    else
+      product<Isa>(s.active, P, h.data, h.stride, p.w_hh, Columns<Isa, scalar>{H, true}, units.first_gate_block(),
+                   units.last_gate_block(), true, preact, 4 * H);
     for (int64_t i = 0; i < s.active; ++i) {
       const int64_t row = s.row + i, n = part.first_row + i;
       scalar* gates = p.gates + row * 4 * H + units.first;
@@ -123,8 +130,13 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
     if (p.w_hr) {
       meet(part);
       scalar* hidden = p.hidden + s.row * p.hidden_stride;
-      product<Isa>(s.active, H, p.scratch + part.first_row * H, H, p.w_hr, Columns<Isa, scalar>{P, false},
-                   outputs.first_block, outputs.last_block, false, hidden, p.hidden_stride);
+      const scalar* r = p.scratch + part.first_row * H;
+      if (p.in_place)
+        dot_product<Isa>(s.active, H, r, H, p.w_hr + outputs.first * H, outputs.count(), false, hidden + outputs.first,
+                         p.hidden_stride);
+      else
+        product<Isa>(s.active, H, r, H, p.w_hr, Columns<Isa, scalar>{P, false}, outputs.first_block,
+                     outputs.last_block, false, hidden, p.hidden_stride);
       for (int64_t i = 0; i < s.active; ++i)
         copy_row(outputs.count(), hidden + i * p.hidden_stride + outputs.first,
                  p.h + (part.first_row + i) * P + outputs.first);

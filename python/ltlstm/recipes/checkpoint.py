@@ -68,6 +68,5 @@ def load(
     except Exception as error:  # whatever a foreign or damaged file makes torch.load raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(
-            f"{path} is no checkpoint of this run ({reason[0]}): "
-            "delete it, or use another --out, or --fresh"
+            f"{path} is no checkpoint of this run ({reason[0]}): delete it, or use another --out"
         ) from error

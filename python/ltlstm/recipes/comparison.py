@@ -44,7 +44,6 @@ class Plan:
     top: int  # Hz
     threads: int
     save_every: int  # steps
-    fresh: bool
 
 
 def compare(source: Source, plan: Plan, console: Console) -> None:
@@ -66,7 +65,7 @@ def compare(source: Source, plan: Plan, console: Console) -> None:
             scores.append(_score(model, corpus, seed, progress, console))
 
     console.say()
-    console.say(f"Test set: {_size(corpus, 'test')} of speakers that no model has heard.")
+    console.say(f"Test set: {_size(corpus, 'test')} split {source.split}.")
     console.say(f"Budget: {budget}.")
     console.say(report.table(scores))
     _keep(scores, runs, plan, corpus, budget, console)
@@ -83,7 +82,7 @@ def prepare(source: Source, plan: Plan, console: Console) -> Corpus:
         plan.top,
         os.cpu_count() or 1,
         console.say,
-        lambda results, count: console.watch("features", results, count),
+        console.bar,
     )
 
 
@@ -116,8 +115,8 @@ def _budget_line(plan: Plan, corpus: Corpus) -> str:
 
 def checkpoint_path(spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int) -> pathlib.Path:
     """Named after all that decides the run, so that other settings are another file."""
-    decisive = json.dumps([vars(spec), vars(plan.budget), seed, corpus.fingerprint], sort_keys=True)
-    digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
+    decisive = [vars(spec), vars(plan.budget), seed, plan.threads, corpus.fingerprint]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
     return plan.out / "checkpoints" / f"{spec.file_name}-seed{seed}-{digest}.pt"
 
 
@@ -125,8 +124,6 @@ def _train(
     spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int, console: Console
 ) -> tuple[AcousticModel, Progress]:
     path = checkpoint_path(spec, corpus, plan, seed)
-    if plan.fresh:
-        path.unlink(missing_ok=True)
     title = spec.name if plan.seeds == 1 else f"{spec.name} seed {seed}"
     with stop_on_signal() as stop, console.bar(f"{title:18}", plan.budget.steps) as update:
         watch = Watch(console.say, update, stop)

@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 LINES_A_BAR = 10  # where the output is no terminal, in a log say
 
 Update = Callable[[int, str], None]  # how much is done, and a note
+Bar = Callable[[str, int], AbstractContextManager[Update]]  # of a title and how much is to do
 
 
 class Console:
@@ -52,13 +54,6 @@ class Console:
         with Progress(*columns, console=self._rich) as progress:
             task = progress.add_task(title, total=total, note="")
             yield lambda done, note: progress.update(task, completed=done, note=note)
-
-    def watch(self, title: str, results: Iterable[Any], total: int) -> Iterator[Any]:
-        """The results as they come, with a bar that counts them."""
-        with self.bar(title, total) as update:
-            for done, result in enumerate(results, start=1):
-                yield result
-                update(done, "")
 
     def _plain_bar(self, title: str, total: int) -> Update:
         began, first, printed = time.monotonic(), -1, -1

@@ -2,8 +2,8 @@
 """The main job: LSTM, residual LSTM and layer trajectory LSTM name the phone state of each frame.
 
 `python -m ltlstm.recipes.senone` makes a speech corpus (or reads one), trains a shallow LSTM and
-three kinds of deep stack on the same budget, tests them on speakers they have not heard, and prints
-them in the order in which they came out.
+three kinds of deep stack on the same budget, tests them on speakers held out, and prints them in
+the order in which they came out.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ltlstm.recipes.senone",
         description="Train LSTM, ResidualLSTM and LTLSTM on speech and compare them on speakers "
-        "that none of them has heard. A run that was stopped, by Ctrl-C or in any other way, goes "
-        "on where it was when the same command is given again.",
+        "held out. A run that was stopped, by Ctrl-C or in any other way, goes on where it was "
+        "when the same command is given again; a finished one only prints its results again.",
     )
     add = parser.add_argument
     add("--depth", type=_positive, default=6, metavar="LAYERS", help="of the deep models (6)")
@@ -80,7 +80,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "slightly other results",
     )
     add("--save-every", type=_positive, default=100, metavar="STEPS", help="a checkpoint (100)")
-    add("--fresh", action="store_true", help="train anew, whatever checkpoints there are")
     return parser.parse_args(arguments)
 
 
@@ -118,7 +117,6 @@ def _run(options: argparse.Namespace, console: Console) -> None:
         top=options.top,
         threads=options.threads,
         save_every=options.save_every,
-        fresh=options.fresh,
     )
     if options.data is None:
         source = sources.synthetic(size.sentences, seed=0)

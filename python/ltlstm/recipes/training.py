@@ -75,6 +75,8 @@ def train(
         _look(model, corpus, probed, budget, progress)
     elif progress.step < budget.steps:
         watch.say(f"{spec.name}, seed {seed}: goes on from step {progress.step} of {path}")
+    else:
+        watch.say(f"{spec.name}, seed {seed}: trained earlier, {path}")
     watch.update(progress.step, "")
 
     while progress.step < budget.steps:

@@ -11,13 +11,14 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import torch
 
 from ltlstm.recipes import files
+from ltlstm.recipes.console import Bar
 from ltlstm.recipes.speech import features, labels
 from ltlstm.recipes.speech.recording import SILENCE, BadFile, DataError, Recording
 
@@ -80,9 +81,9 @@ def load_or_make(
     top: float,
     workers: int,
     say: Callable[[str], None],
-    watch: Callable[[Iterable[Any], int], Iterable[Any]],
+    bar: Bar,
 ) -> Corpus:
-    """`description` holds all that decides the content; `watch` shows progress over the jobs."""
+    """`description` holds all that decides the content; `top` is that of the mel bands in Hz."""
     name = fingerprint(description)
     path = cache / f"senone-{name}.pt"
     if path.exists():
@@ -92,7 +93,7 @@ def load_or_make(
             return corpus
         except Exception as error:  # whatever a damaged file makes torch.load raise
             say(f"corpus: {path} cannot be read ({type(error).__name__}), it is made again")
-    corpus = make(jobs, name, top, workers, watch)
+    corpus = make(jobs, name, top, workers, bar)
     try:
         files.save_tensors(path, _packed(corpus))
         say(f"corpus: kept in {path}")
@@ -101,13 +102,7 @@ def load_or_make(
     return corpus
 
 
-def make(
-    jobs: Sequence[Job],
-    name: str,
-    top: float,
-    workers: int,
-    watch: Callable[[Iterable[Any], int], Iterable[Any]] = lambda results, count: results,
-) -> Corpus:
+def make(jobs: Sequence[Job], name: str, top: float, workers: int, bar: Bar) -> Corpus:
     def run(job: Job) -> list[_Utterance] | BadFile:
         torch.set_num_threads(1)  # this worker's: the workers are what runs in parallel
         try:
@@ -119,11 +114,13 @@ def make(
     skipped: list[str] = []
     pool = ThreadPoolExecutor(workers)
     try:
-        for result in watch(pool.map(run, jobs), len(jobs)):
-            if isinstance(result, BadFile):
-                skipped.append(str(result))
-            else:
-                utterances.extend(result)
+        with bar("features", len(jobs)) as update:
+            for done, result in enumerate(pool.map(run, jobs), start=1):
+                if isinstance(result, BadFile):
+                    skipped.append(str(result))
+                else:
+                    utterances.extend(result)
+                update(done, "")
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nothing more is begun
     return _assembled(utterances, skipped, name)

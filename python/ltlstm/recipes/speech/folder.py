@@ -32,17 +32,18 @@ def find_jobs(root: pathlib.Path, seed: int) -> tuple[list[FileJob], str]:
 def split_jobs(jobs: list[FileJob], seed: int) -> tuple[list[FileJob], str]:
     given = {job.split for job in jobs} - {""}
     if {"train", "dev", "test"} <= given:
-        return [job for job in jobs if job.split], "as its folders train, dev and test say"
+        return [job for job in jobs if job.split], "as its folders say"
     if {"train", "test"} <= given:
         jobs = [job for job in jobs if job.split]
         unit_of = {job.name: job.speaker for job in jobs if job.split == "train"}
         shares, how = {"dev": DEV_SHARE}, "train and test as its folders say, dev by speaker"
     else:
         unit_of = {job.name: job.speaker for job in jobs}
-        shares, how = {"dev": DEV_SHARE, "test": TEST_SHARE}, "by speaker"
+        shares = {"dev": DEV_SHARE, "test": TEST_SHARE}
+        how = "by speaker (none is in two sets)"
     if len(set(unit_of.values())) < len(shares) + 1:
         unit_of = {name: name for name in unit_of}
-        how = f"{how} is not possible with so few speakers: split by utterance"
+        how = how.partition(" (")[0].replace("by speaker", "by utterance (too few speakers)")
 
     units = sorted(set(unit_of.values()))
     shuffler = random.Random(seed)

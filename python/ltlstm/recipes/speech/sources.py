@@ -14,7 +14,8 @@ from ltlstm.recipes.speech.corpus import Job
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    words: str  # for the user
+    words: str  # what it is, for the user
+    split: str  # how the test set was held out, for the user
     jobs: Sequence[Job]
     description: dict[str, Any]  # what the cached corpus is known by
 
@@ -29,6 +30,7 @@ def synthetic(sentences: dict[str, int], seed: int) -> Source:
     )
     return Source(
         f"espeak-ng {espeak.version}, {words}; noise at 0-20 dB",
+        "by voice and sentence (none is in two sets)",
         jobs,
         {
             "espeak": [espeak.version, pathlib.Path(espeak.library).name],
@@ -51,6 +53,7 @@ def on_disk(root: pathlib.Path, seed: int) -> Source:
     ]
     return Source(
         f"{root}, {len(jobs)} utterances, split {how}",
+        how,
         jobs,
         {"root": str(root.resolve()), "files": stamps, "seed": seed},
     )
