@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logistic function and tanh, for host and device.
 //
-// float: branch-free polynomials, so that a loop over units becomes vector code with no maths library and no
-// fast-math flag; a few ulp from the true value over the whole range, NaN stays NaN, infinities saturate.
-// double: the C library, since double is for gradient checks and not for speed.
+// float: branch-free polynomials, so that a loop over units becomes vector code with no maths
+// library and no fast-math flag; a few ulp from the true value over the whole range, NaN stays NaN,
+// infinities saturate. double: the C library, since double is for gradient checks and not for
+// speed.
 #pragma once
 
 #include <cmath>
@@ -14,8 +15,8 @@
 #define LTLSTM_INLINE static __host__ __device__ __forceinline__
 #define LTLSTM_MEMBER __host__ __device__ __forceinline__
 #else
-// Internal linkage and always inline: one object file per instruction set includes this header, and an
-// out-of-line copy compiled for AVX-512 must never be the one the linker keeps for all of them.
+// Internal linkage and always inline: one object file per instruction set includes this header, and
+// an out-of-line copy compiled for AVX-512 must never be the one the linker keeps for all of them.
 #define LTLSTM_INLINE static inline __attribute__((always_inline))
 #define LTLSTM_MEMBER inline __attribute__((always_inline))
 #endif
@@ -30,9 +31,11 @@ LTLSTM_INLINE To bits_of(From value) {
   return result;
 }
 
-// e^x by 2^n e^r, |r| <= ln(2)/2; a normal float from below, infinity from about e^88 on (so that a closed gate is 0).
+// e^x by 2^n e^r, |r| <= ln(2)/2; a normal float from below, infinity from about e^88 on (so that a
+// closed gate is 0).
 LTLSTM_INLINE float exponential(float x) {
-  constexpr float kShift = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
+  constexpr float kShift =
+      12582912.f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
   x = x < -87.33654f ? -87.33654f : x;
   x = x > 89.f ? 89.f : x;
   const float shifted = x * 1.44269504f + kShift;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One LSTM cell, one unit: forward and backward, with or without peepholes, host and device.
 //
-// This is the only C++ copy of the equations. The time-LSTM and the layer-LSTM are the same cell with another
-// "previous": h, c of the step before, or g, m of the layer below.
+// This is the only C++ copy of the equations. The time-LSTM and the layer-LSTM are the same cell
+// with another "previous": h, c of the step before, or g, m of the layer below.
 //     i = s(a_i [+ p_i c'])   f = s(a_f [+ p_f c'])   g = tanh(a_g)   c = f c' + i g
 //     o = s(a_o [+ p_o c])    r = o tanh(c)
 // r is the hidden state, before the projection where there is one.
@@ -29,7 +29,8 @@ struct CellState {
 };
 
 template <bool kPeephole, class scalar>
-LTLSTM_INLINE CellState<scalar> cell_forward(Gates<scalar> preact, scalar c_prev, Peephole<scalar> p) {
+LTLSTM_INLINE CellState<scalar> cell_forward(Gates<scalar> preact, scalar c_prev,
+                                             Peephole<scalar> p) {
   CellState<scalar> s;
   s.gates.i = sigmoid(kPeephole ? preact.i + p.i * c_prev : preact.i);
   s.gates.f = sigmoid(kPeephole ? preact.f + p.f * c_prev : preact.f);
@@ -49,8 +50,8 @@ struct CellGradient {
 
 // dr, dc: gradients arriving at r and at c from outside this cell.
 template <bool kPeephole, class scalar>
-LTLSTM_INLINE CellGradient<scalar> cell_backward(Gates<scalar> gates, scalar c_prev, scalar c, Peephole<scalar> p,
-                                                 scalar dr, scalar dc) {
+LTLSTM_INLINE CellGradient<scalar> cell_backward(Gates<scalar> gates, scalar c_prev, scalar c,
+                                                 Peephole<scalar> p, scalar dr, scalar dc) {
   const scalar one = 1;
   const scalar tanh_c = hyperbolic_tangent(c);
   CellGradient<scalar> d;

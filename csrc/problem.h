@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a kernel is asked to do: plain structs of sizes and pointers, passed by value.
 //
-// T time steps, N batch, H hidden size, P width of h (= H without a projection), R rows. A row is one time step of one
-// sequence: row(t, n) = offsets[t] + n for n < batch_sizes[t]. Padded input is the case batch_sizes[t] = N.
-// Every matrix is row-major with the rightmost size as its row length, unless a stride is named. A pointer documented
-// as "or null" says by null that the thing is absent.
+// T time steps, N batch, H hidden size, P width of h (= H without a projection), R rows. A row is
+// one time step of one sequence: row(t, n) = offsets[t] + n for n < batch_sizes[t]. Padded input is
+// the case batch_sizes[t] = N. Every matrix is row-major with the rightmost size as its row length,
+// unless a stride is named. A pointer documented as "or null" says by null that the thing is
+// absent.
 #pragma once
 
 #include <cstdint>
@@ -24,56 +25,60 @@ template <class scalar>
 struct TimeLstmForward {
   Sequence seq;
   int64_t H, P;
-  int64_t hidden_stride;    // elements from one row of hidden to the next
-  bool in_place;            // the weights are as they are; else packed, w_hh^T in gate blocks, w_hr^T in plain ones
-  const scalar* w_hh;       // (4H, P)
-  const scalar* w_hr;       // (P, H) or null
-  const scalar* peephole;   // (3, H) or null
-  const scalar* zeros;      // (H)
-  const scalar* h0;         // (N, P)
-  scalar* gates;            // (R, 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
-  scalar* cells;            // (R, H) or null
-  scalar* hidden;           // (R, P)
-  scalar* h;                // (N, P) in: h0; out: h_n
-  scalar* c;                // (N, H) in: c0; out: c_n
-  scalar* scratch;          // (N, H) with a projection, or null
-  scalar* gathered;         // (pieces of the gang or 1, N, P) where rows do not all come from the same place, or null
+  int64_t hidden_stride;  // elements from one row of hidden to the next
+  bool in_place;       // the weights are as they are; else packed, w_hh^T in gate blocks, w_hr^T in
+                       // plain ones
+  const scalar* w_hh;  // (4H, P)
+  const scalar* w_hr;  // (P, H) or null
+  const scalar* peephole;  // (3, H) or null
+  const scalar* zeros;     // (H)
+  const scalar* h0;        // (N, P)
+  scalar* gates;           // (R, 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
+  scalar* cells;           // (R, H) or null
+  scalar* hidden;          // (R, P)
+  scalar* h;               // (N, P) in: h0; out: h_n
+  scalar* c;               // (N, H) in: c0; out: c_n
+  scalar* scratch;         // (N, H) with a projection, or null
+  scalar* gathered;  // (pieces of the gang or 1, N, P) where rows do not all come from the same
+                     // place, or null
 };
 
 template <class scalar>
 struct TimeLstmBackward {
   Sequence seq;
   int64_t H, P;
-  int64_t hidden_stride;       // of hidden
-  int64_t d_hidden_stride;     // of d_hidden
-  const scalar* w_hh;          // (4H, P) packed in plain blocks
-  const scalar* w_hr;          // (P, H) packed in plain blocks, or null
-  const scalar* peephole;      // (3, H) or null
-  const scalar* zeros;         // (H)
-  const scalar* h0;            // (N, P)
-  const scalar* c0;            // (N, H)
-  const scalar* gates;         // (R, 4H)
-  const scalar* cells;         // (R, H)
-  const scalar* hidden;        // (R, P)
-  const scalar* d_hidden;      // (R, P) or null
-  const scalar* d_cells;       // (R, H) or null
-  scalar* d_preact;            // (R, 4H)
-  scalar* h_prev;              // (R, P) the h that entered each row, for the gradient of W_hh
-  scalar* r;                   // (R, H) output before the projection, or null
-  scalar* d_projected;         // (R, P) whole gradient of h, for the gradient of W_hr, or null
-  scalar* dh;                  // (N, P) in: d_h_n; out: d_h0
-  scalar* dc;                  // (N, H) in: d_c_n; out: d_c0
-  scalar* d_peephole;          // (N, 3, H) zeros on entry, summed over time, or null
-  scalar* scratch;             // (N, H) with a projection, or null
+  int64_t hidden_stride;    // of hidden
+  int64_t d_hidden_stride;  // of d_hidden
+  const scalar* w_hh;       // (4H, P) packed in plain blocks
+  const scalar* w_hr;       // (P, H) packed in plain blocks, or null
+  const scalar* peephole;   // (3, H) or null
+  const scalar* zeros;      // (H)
+  const scalar* h0;         // (N, P)
+  const scalar* c0;         // (N, H)
+  const scalar* gates;      // (R, 4H)
+  const scalar* cells;      // (R, H)
+  const scalar* hidden;     // (R, P)
+  const scalar* d_hidden;   // (R, P) or null
+  const scalar* d_cells;    // (R, H) or null
+  scalar* d_preact;         // (R, 4H)
+  scalar* h_prev;           // (R, P) the h that entered each row, for the gradient of W_hh
+  scalar* r;                // (R, H) output before the projection, or null
+  scalar* d_projected;      // (R, P) whole gradient of h, for the gradient of W_hr, or null
+  scalar* dh;               // (N, P) in: d_h_n; out: d_h0
+  scalar* dc;               // (N, H) in: d_c_n; out: d_c0
+  scalar* d_peephole;       // (N, 3, H) zeros on entry, summed over time, or null
+  scalar* scratch;          // (N, H) with a projection, or null
 };
 
-// The pointwise cell over rows that do not depend on each other: a layer-LSTM at one layer, or one LSTMCell step.
+// The pointwise cell over rows that do not depend on each other: a layer-LSTM at one layer, or one
+// LSTMCell step.
 template <class scalar>
 struct CellRowsForward {
   int64_t H;
   const scalar* preact;    // (R, 4H)
   const scalar* c_prev;    // (R, H), rows c_prev_stride apart
-  int64_t c_prev_stride;   // H, or 0 where all rows share one (the first layer of a layer-LSTM: a row of zeros)
+  int64_t c_prev_stride;   // H, or 0 where all rows share one (the first layer of a layer-LSTM: a
+                           // row of zeros)
   const scalar* peephole;  // (3, H) or null
   scalar* gates;           // (R, 4H); may be preact itself
   scalar* c;               // (R, H)

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operators `torch.ops.ltlstm.*`, typed, with the shapes of what they take and give.
 
-Shape letters: T time steps, N batch, L layers, D input size, H hidden size, P width of h (the projection size, or H),
-dirs 1 or 2, G = dirs*H and Q = dirs*P of the layer-LSTM. `*` stands for one entry a row: (T, N), or (S,) for packed
-input, whose `batch_sizes` (T,) int64 on the CPU say how many rows each step has. Gate order i, f, g, o.
+Shape letters: T time steps, N batch, L layers, D input size, H hidden size, P width of h (the
+projection size, or H), dirs 1 or 2, G = dirs*H and Q = dirs*P of the layer-LSTM. `*` stands for one
+entry a row: (T, N), or (S,) for packed input, whose `batch_sizes` (T,) int64 on the CPU say how
+many rows each step has. Gate order i, f, g, o.
 
 Flat `weights`, layer by layer, forward direction before reverse: w_ih (4H, D or Q), w_hh (4H, P),
 [b_ih, b_hh (4H) with bias], [w_hr (P, H) if projected], [peephole (3, H): i, f, o if peephole].
-Flat `traj_weights`, layer by layer: w_ih (4G, Q), w_hh (4G, Q) but in the first layer, [b_ih, b_hh (4G)],
-[w_hr (Q, G)], [peephole (3, G)].
-`masks`: dropout masks (*, Q), already scaled, for the outputs of the first layers; the raw operators take them stacked,
-or None (AOTInductor hands an empty list over as None). `reset` (*) bool: the state before
-that row is zero. All operators are functional; bad arguments raise RuntimeError.
+Flat `traj_weights`, layer by layer: w_ih (4G, Q), w_hh (4G, Q) but in the first layer,
+[b_ih, b_hh (4G)], [w_hr (Q, G)], [peephole (3, G)].
+`masks`: dropout masks (*, Q), already scaled, for the outputs of the first layers; the raw
+operators take them stacked, or None (AOTInductor hands an empty list over as None).
+`reset` (*) bool: the state before that row is zero. All operators are functional; bad arguments
+raise RuntimeError.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ AVAILABLE = libraries()["_ops_cpu"].loaded
 
 
 class Stack(NamedTuple):
-    """Outputs of lstm_stack_forward. `hidden`, `cells` and `gates` are empty where `save` is False."""
+    """Outputs of lstm_stack_forward; `hidden`, `cells`, `gates` are empty where `save` is False."""
 
     output: Tensor  # (*, Q)
     h_n: Tensor  # (L*dirs, N, P)
@@ -84,8 +86,9 @@ def lstm_stack_forward(
     """
     return Stack(
         *torch.ops.ltlstm.lstm_stack_forward(
-            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights), _stacked(masks), batch_sizes,
-            _plain_or_none(reset), bias, projected, peephole, bidirectional, save,
+            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
+            _stacked(masks), batch_sizes, _plain_or_none(reset),
+            bias, projected, peephole, bidirectional, save,
         )
     )  # fmt: skip
 
@@ -95,8 +98,9 @@ def lstm_stack_backward(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """Gradients of input, h0, c0 and weights.
 
-    grads: of output, h_n, c_n, hidden, cells, None where there is none. saved: input, h0, c0, weights, masks,
-    batch_sizes, reset, output, hidden, cells, gates. flags: bias, projected, peephole, bidirectional.
+    grads: of output, h_n, c_n, hidden, cells, None where there is none. saved: input, h0, c0,
+    weights, masks (stacked), batch_sizes, reset, output, hidden, cells, gates. flags: bias,
+    projected, peephole, bidirectional.
     """
     return torch.ops.ltlstm.lstm_stack_backward(*map(_plain_or_none, grads), *saved, *flags)
 
@@ -119,12 +123,13 @@ def lt_lstm_forward(
 ) -> Trajectory:
     """The stack with a layer-LSTM over its layers' outputs (arXiv 1808.09522).
 
-    0 masks, or L-1 that act between time layers only, or L that the layer-LSTM reads through as well.
+    0 masks, or L-1 that act between time layers only, or L that the layer-LSTM reads through too.
     """
     return Trajectory(
         *torch.ops.ltlstm.lt_lstm_forward(
-            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights), _plain(traj_weights),
-            _stacked(masks), batch_sizes, _plain_or_none(reset), bias, projected, peephole, bidirectional, save,
+            input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
+            _plain(traj_weights), _stacked(masks), batch_sizes, _plain_or_none(reset),
+            bias, projected, peephole, bidirectional, save,
         )
     )  # fmt: skip
 
@@ -134,78 +139,77 @@ def lt_lstm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
     """Gradients of input, h0, c0, weights and traj_weights.
 
-    grads: of output, h_n, c_n, hidden, cells, traj_hidden, traj_cells. saved: input, h0, c0, weights, traj_weights,
-    masks, batch_sizes, reset, output, hidden, cells, gates, traj_hidden, traj_cells, traj_gates. flags: bias,
-    projected, peephole, bidirectional.
+    grads: of output, h_n, c_n, hidden, cells, traj_hidden, traj_cells. saved: input, h0, c0,
+    weights, traj_weights, masks (stacked), batch_sizes, reset, output, hidden, cells, gates,
+    traj_hidden, traj_cells, traj_gates. flags as above.
     """
     return torch.ops.ltlstm.lt_lstm_backward(*map(_plain_or_none, grads), *saved, *flags)
 
 
-def cell_forward(preact: Tensor, c: Tensor, peephole: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def cell_forward(
+    preact: Tensor, c: Tensor, peephole: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The pointwise cell: preact (R, 4H), c (R, H), peephole (3, H) -> h, c_new (R, H)."""
-    return torch.ops.ltlstm.cell_forward(preact.contiguous(), c.contiguous(), _plain_or_none(peephole))
-
-
-def cell_backward(
-    d_h: Tensor | None, d_c_new: Tensor | None, preact: Tensor, c: Tensor, peephole: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of preact, c and peephole (of size 0 where there is none); the gates are computed again."""
-    return torch.ops.ltlstm.cell_backward(
-        _plain_or_none(d_h), _plain_or_none(d_c_new), preact, c, peephole
+    return torch.ops.ltlstm.cell_forward(
+        preact.contiguous(), c.contiguous(), _plain_or_none(peephole)
     )
 
 
-def _stack_shapes(input: Tensor, c0: Tensor, h0: Tensor, bidirectional: bool) -> tuple[int, int]:
-    """H and Q."""
-    return c0.shape[2], h0.shape[2] * (2 if bidirectional else 1)
-
-
-def _lstm_stack_forward_fake(
-    input, h0, c0, weights, masks, batch_sizes, reset, bias, projected, peephole, bidirectional, save
-):
-    rows = input.shape[:-1]
-    H, Q = _stack_shapes(input, c0, h0, bidirectional)
-    cells = h0.shape[0] if save else 0
-    below = h0.shape[0] // (2 if bidirectional else 1) - 1 if save else 0
-    new = input.new_empty
-    return (
-        new((*rows, Q)), new(h0.shape), new(c0.shape),
-        new((below, *rows, Q)), new((cells, *rows, H)), new((cells, *rows, 4 * H)),
-    )  # fmt: skip
-
-
-def _lt_lstm_forward_fake(
-    input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, bias, projected, peephole, bidirectional, save
-):
-    rows = input.shape[:-1]
-    H, Q = _stack_shapes(input, c0, h0, bidirectional)
-    dirs = 2 if bidirectional else 1
-    layers = h0.shape[0] // dirs if save else 0
-    below = layers - 1 if save else 0
-    new = input.new_empty
-    return (
-        new((*rows, Q)), new(h0.shape), new(c0.shape),
-        new((layers, *rows, Q)), new((layers * dirs, *rows, H)), new((layers * dirs, *rows, 4 * H)),
-        new((below, *rows, Q)), new((layers, *rows, dirs * H)), new((layers, *rows, dirs * 4 * H)),
-    )  # fmt: skip
+def cell_backward(
+    d_h: Tensor | None,
+    d_c_new: Tensor | None,
+    preact: Tensor,
+    c: Tensor,
+    peephole: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of preact, c and peephole (size 0 where there is none)."""
+    return torch.ops.ltlstm.cell_backward(
+        _plain_or_none(d_h), _plain_or_none(d_c_new), preact, c, peephole
+    )
 
 
 def _like(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [t.new_empty(t.shape) for t in tensors]
 
 
-def _lstm_stack_backward_fake(d_output, d_h_n, d_c_n, d_hidden, d_cells, input, h0, c0, weights, *rest):
-    return (*_like((input, h0, c0)), _like(weights))
+def _time_lane_fake(input, h0, c0, bidirectional, save, top):
+    """Outputs of the time lane; `top` says whether `hidden` holds the last layer's as well."""
+    rows, dirs, H = input.shape[:-1], 2 if bidirectional else 1, c0.shape[2]
+    states = h0.shape[0] if save else 0
+    hidden = max(states // dirs - (not top), 0)
+    wide = (*rows, dirs * h0.shape[2])
+    new = input.new_empty
+    cells = new((states, *rows, H))
+    return new(wide), *_like((h0, c0)), new((hidden, *wide)), cells, new((states, *rows, 4 * H))
 
 
-def _lt_lstm_backward_fake(
-    d_output, d_h_n, d_c_n, d_hidden, d_cells, d_traj_hidden, d_traj_cells, input, h0, c0, weights, traj_weights, *rest
-):
-    return (*_like((input, h0, c0)), _like(weights), _like(traj_weights))
+def _lstm_stack_forward_fake(input, h0, c0, weights, masks, batch_sizes, reset, *flags):
+    *_, bidirectional, save = flags
+    return _time_lane_fake(input, h0, c0, bidirectional, save, top=False)
+
+
+def _lt_lstm_forward_fake(input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, *flags):
+    *_, bidirectional, save = flags
+    rows, G = input.shape[:-1], (2 if bidirectional else 1) * c0.shape[2]
+    time = _time_lane_fake(input, h0, c0, bidirectional, save, top=True)
+    layers, *wide = time[3].shape
+    new = input.new_empty
+    below, cells = new((max(layers - 1, 0), *wide)), new((layers, *rows, G))
+    return *time, below, cells, new((layers, *rows, 4 * G))
+
+
+def _lstm_stack_backward_fake(*arguments):
+    input, h0, c0, weights = arguments[5:9]
+    return *_like((input, h0, c0)), _like(weights)
+
+
+def _lt_lstm_backward_fake(*arguments):
+    input, h0, c0, weights, traj_weights = arguments[7:12]
+    return *_like((input, h0, c0)), _like(weights), _like(traj_weights)
 
 
 def _cell_forward_fake(preact, c, peephole):
-    return c.new_empty(c.shape), c.new_empty(c.shape)
+    return tuple(_like((c, c)))
 
 
 def _cell_backward_fake(d_h, d_c_new, preact, c, peephole):
@@ -213,9 +217,10 @@ def _cell_backward_fake(d_h, d_c_new, preact, c, peephole):
 
 
 if AVAILABLE:
-    torch.library.register_fake("ltlstm::lstm_stack_forward", _lstm_stack_forward_fake)
-    torch.library.register_fake("ltlstm::lstm_stack_backward", _lstm_stack_backward_fake)
-    torch.library.register_fake("ltlstm::lt_lstm_forward", _lt_lstm_forward_fake)
-    torch.library.register_fake("ltlstm::lt_lstm_backward", _lt_lstm_backward_fake)
-    torch.library.register_fake("ltlstm::cell_forward", _cell_forward_fake)
-    torch.library.register_fake("ltlstm::cell_backward", _cell_backward_fake)
+    register_fake = torch.library.register_fake
+    register_fake("ltlstm::lstm_stack_forward", _lstm_stack_forward_fake)
+    register_fake("ltlstm::lstm_stack_backward", _lstm_stack_backward_fake)
+    register_fake("ltlstm::lt_lstm_forward", _lt_lstm_forward_fake)
+    register_fake("ltlstm::lt_lstm_backward", _lt_lstm_backward_fake)
+    register_fake("ltlstm::cell_forward", _cell_forward_fake)
+    register_fake("ltlstm::cell_backward", _cell_backward_fake)

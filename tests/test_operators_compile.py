@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from cases import EVERYTHING, Case, arguments
 from ltlstm_kernels import ops
-from operators import call, leaves, raw, names, operator
+from operators import call, leaves, names, operator, raw
 
 LANES = pytest.mark.parametrize("lanes", [1, 2], ids=["lstm_stack", "lt_lstm"])
 # Every size another number: under dynamic shapes equal sizes become one symbol.

@@ -179,3 +179,28 @@ def test_kaldi_without_one_ctm_is_one_line(tmp_path):
     (tmp_path / "phones.ctm").unlink()
     with pytest.raises(DataError, match="must hold one phone CTM"):
         folder.find_jobs(tmp_path, seed=0)
+
+
+def test_a_corpus_is_kept_under_its_settings_and_made_again_when_damaged(tmp_path):
+    root = make_folder(tmp_path / "speech", speakers=3, utterances=1)
+    jobs = folder.find_jobs(root, seed=0)[0]
+    lines: list[str] = []
+
+    def load(settings):
+        cache = tmp_path / "cache"
+        return corpus.load_or_make(jobs, settings, cache, 7600, 1, lines.append, no_bar)
+
+    first, again, other = load({"a": 1}), load({"a": 1}), load({"a": 2})
+    (kept, _), said = sorted((tmp_path / "cache").iterdir()), [line.split()[1] for line in lines]
+    assert said == ["kept", "read", "kept"]
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    for split in corpus.SPLITS:
+        assert torch.equal(first.splits[split].features, again.splits[split].features)
+        assert torch.equal(first.splits[split].labels, again.splits[split].labels)
+        assert first.splits[split].spoken == again.splits[split].spoken
+
+    lines.clear()
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(b"junk")
+    load({"a": 1})
+    assert "cannot be read" in lines[0] and "kept" in lines[1] and kept.exists()

@@ -51,6 +51,18 @@ def test_flac_without_soundfile_says_what_to_install(tmp_path, monkeypatch):
         audio.read_audio(tmp_path / "a.flac")
 
 
+def test_flac(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    samples = torch.stack([tone(440.0, 0.1), torch.zeros(1600)], 1)
+    soundfile.write(str(tmp_path / "a.flac"), samples.numpy(), RATE)
+    found, rate = audio.read_audio(tmp_path / "a.flac")
+    assert rate == RATE
+    assert (found - samples.mean(1)).abs().max() < 1e-4
+    (tmp_path / "b.flac").write_bytes((tmp_path / "a.flac").read_bytes()[:50])
+    with pytest.raises(BadFile, match=r"b\.flac: \w+"):
+        audio.read_audio(tmp_path / "b.flac")
+
+
 def test_ctm_by_utterance(tmp_path):
     path = tmp_path / "a.ctm"
     path.write_text(";; comment\nu1 1 0.50 0.10 AH1_B 0.9\nu1 1 0.00 0.50 SIL\n\nu2 A 0 1 T\n")

@@ -15,7 +15,7 @@ SENONES = 5  # silence and two phones
 
 
 def split_of(sequences: list[list[int]]) -> Split:
-    labels = [IGNORED] * 0
+    labels: list[int] = []
     for sequence in sequences:
         labels += [IGNORED] * DELAY + sequence
     spoken = [decoding.phones_of_path(torch.tensor(sequence)) for sequence in sequences]
@@ -38,23 +38,26 @@ def loop() -> PhoneLoop:
     return decoding.count_loop(split_of(TRAINING), SENONES)
 
 
-def test_a_loop_is_a_probability(loop):
-    """Staying, or leaving for any phone by any entry: with weight 1 and no bonus they sum to 1."""
-    weights = torch.maximum(loop.stay, loop.leave + loop.bigram).exp()
-    # Entering its own phone again at the second state is no transition that labels can show, and
-    # from silence to silence is staying: what is missing is the leave to oneself.
-    assert (weights.sum(1) <= 1 + 1e-5).all() and (weights.sum(1) > 0.5).all()
-    assert loop.prior.exp().sum() == pytest.approx(1.0)
-    assert loop.stay[1, 2] > NEVER and loop.stay[2, 1] == NEVER  # no way back within a phone
-    assert loop.leave[2, 1] > NEVER  # but the phone anew
-    assert loop.leave[1, 3] > NEVER and loop.leave[1, 4] > NEVER  # out early, and in late
+def test_transitions_are_counted_by_hand(loop):
+    # State 1 stays once, goes on to state 2 three times and leaves its phone once (for state 3);
+    # each of the three has half a count more.
+    assert loop.stay[1, 1].exp().item() == pytest.approx(1.5 / 6.5)
+    assert loop.stay[1, 2].exp().item() == pytest.approx(3.5 / 6.5)
+    assert loop.stay[2, 1] == loop.stay[1, 3] == NEVER  # no way back, and none across
+    # Phone 2 is entered three times, always at its first state (from 2, from 1, and anew from 4).
+    assert loop.leave[1, 3].exp().item() == pytest.approx(1.5 / 6.5 * 3.5 / 4)
+    assert loop.leave[1, 4].exp().item() == pytest.approx(1.5 / 6.5 * 0.5 / 4)
+    assert loop.leave[4, 3] > NEVER and loop.leave[3, 4] == NEVER
+    # Of 25 frames 6 are silence; half a count for each of 5 senones.
+    assert loop.prior[0].exp().item() == pytest.approx(6.5 / (25 + 2.5))
 
 
-def test_counts_are_those_of_the_labels(loop):
-    # Phone 1 is followed by phone 2 twice, itself once, silence once; phone 2 by silence twice ...
-    assert loop.bigram[2, 3] > loop.bigram[2, 1]
+def test_the_bigram_is_one_of_phones(loop):
     assert loop.bigram[2, 3] == loop.bigram[1, 4]  # the same pair of phones
-    assert loop.prior.argmax() == 0
+    by_phone = loop.bigram[1, [0, 1, 3]].exp()
+    assert by_phone.sum().item() == pytest.approx(1.0)
+    # Phone 1 is followed by phone 2 twice, by itself and by silence once.
+    assert by_phone[2] > by_phone[0] and by_phone[2] > by_phone[1]
 
 
 @pytest.mark.parametrize("seed", range(6))

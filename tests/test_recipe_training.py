@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop's parts: chunks, the common start, gradient norms, checkpoints, resume."""
 
-import errno
 import math
-import os
-import resource
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ltlstm import reference
-from ltlstm.recipes import checkpoint, files, models, probe, training
-from ltlstm.recipes.checkpoint import CheckpointError, Progress
+from ltlstm.recipes import models, probe, training
 from ltlstm.recipes.models import AcousticModel, ModelSpec
 from ltlstm.recipes.speech import corpus, folder
 from ltlstm.recipes.speech.recording import DataError
@@ -209,97 +205,3 @@ def test_a_loss_that_is_no_number_stops_the_run(small, tmp_path):
     broken.splits["train"] = corpus.Split(spoilt, train.labels, train.lengths, [], [])
     with pytest.raises(training.TrainingError, match="LTLSTM 2x6: the loss is nan at step 0"):
         run(broken, tmp_path / "a.pt")
-
-
-def saved(path):
-    model = torch.nn.Linear(40, 40)
-    optimizer = torch.optim.Adam(model.parameters())
-    lines: list[str] = []
-    checkpoint.save(path, model, optimizer, Progress(step=3), lines.append)
-    return model, optimizer, lines
-
-
-def still_good(path, content, lines):
-    assert path.read_bytes() == content
-    assert list(path.parent.iterdir()) == [path]
-    assert len(lines) == 1 and "\n" not in lines[0]
-    assert lines[0].startswith("checkpoint of step 3 not saved, the last one stays: ")
-
-
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    path = tmp_path / "a.pt"
-    assert saved(path)[2] == []
-    content = path.read_bytes()
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    lines = saved(path)[2]
-    monkeypatch.undo()
-    still_good(path, content, lines)
-    assert "No space left on device" in lines[0]
-
-
-def test_a_write_that_breaks_off_keeps_the_last_checkpoint(tmp_path):
-    path = tmp_path / "a.pt"
-    assert saved(path)[2] == []
-    content = path.read_bytes()
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # the real thing: half a file
-    try:
-        lines = saved(path)[2]
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    still_good(path, content, lines)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"junk", b"PK\x03\x04 half a zip"],
-    ids=["empty", "junk", "cut"],
-)
-def test_a_corrupt_checkpoint_is_one_line(tmp_path, content):
-    path = tmp_path / "a.pt"
-    model, optimizer, _ = saved(path)
-    path.write_bytes(content)
-    with pytest.raises(
-        CheckpointError, match="a.pt is no checkpoint of this run .*another --out"
-    ) as error:
-        checkpoint.load(path, model, optimizer)
-    assert "\n" not in str(error.value)
-
-
-def test_a_foreign_checkpoint_is_one_line(tmp_path):
-    path = tmp_path / "a.pt"
-    saved(path)
-    other = torch.nn.Linear(3, 3)
-    with pytest.raises(CheckpointError, match="no checkpoint of this run") as error:
-        checkpoint.load(path, other, torch.optim.Adam(other.parameters()))
-    assert "\n" not in str(error.value)
-    files.save_tensors(path, {"weights": torch.ones(3)})
-    with pytest.raises(CheckpointError, match="no checkpoint of this run"):
-        checkpoint.load(path, other, torch.optim.Adam(other.parameters()))
-
-
-def test_a_corpus_is_kept_under_its_settings_and_made_again_when_damaged(small, tmp_path):
-    root = make_folder(tmp_path / "speech", speakers=3, utterances=1)
-    jobs = folder.find_jobs(root, seed=0)[0]
-    lines: list[str] = []
-
-    def load(settings):
-        cache = tmp_path / "cache"
-        return corpus.load_or_make(jobs, settings, cache, 7600, 1, lines.append, no_bar)
-
-    first, again, other = load({"a": 1}), load({"a": 1}), load({"a": 2})
-    (kept, _), said = sorted((tmp_path / "cache").iterdir()), [line.split()[1] for line in lines]
-    assert said == ["kept", "read", "kept"]
-    assert first.fingerprint == again.fingerprint != other.fingerprint
-    for split in corpus.SPLITS:
-        assert equal(vars(first.splits[split]), vars(again.splits[split]))
-
-    lines.clear()
-    for path in (tmp_path / "cache").iterdir():
-        path.write_bytes(b"junk")
-    load({"a": 1})
-    assert "cannot be read" in lines[0] and "kept" in lines[1] and kept.exists()

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The checks, and the flat lists of weights taken apart.
 #include "binding/arguments.h"
 
 namespace ltlstm::binding {
@@ -7,11 +8,12 @@ namespace {
 // Takes the tensors of a flat list one by one, checking each against the shape it must have.
 class Reader {
  public:
-  Reader(const StackArguments& stack, const char* list, const std::vector<Tensor>& tensors, int64_t expected)
+  Reader(const StackArguments& stack, const char* list, const std::vector<Tensor>& tensors,
+         int64_t expected)
       : stack_(stack), list_(list), tensors_(tensors) {
     const int64_t size = static_cast<int64_t>(tensors.size());
-    require(size == expected, stack.op, list, "hold " + std::to_string(expected) + " tensors for these flags",
-            std::to_string(size));
+    require(size == expected, stack.op, list,
+            "hold " + std::to_string(expected) + " tensors for these flags", std::to_string(size));
   }
 
   Tensor next(const Sizes& sizes) {
@@ -33,7 +35,8 @@ class Reader {
 };
 
 // H cells, P outputs, one input of width D.
-CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t P, bool recurrent) {
+CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t P,
+                      bool recurrent) {
   CellWeights w;
   w.w_ih = reader.next({4 * H, D});
   w.w_hh = reader.next_if(recurrent, {4 * H, P});
@@ -46,15 +49,22 @@ CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t
 
 }  // namespace
 
-StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
-                               const std::vector<Tensor>& flat_weights, const OptionalTensor& all_masks,
-                               const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags)
-    : op(op), flags(flags), type(input.scalar_type()), dirs(flags.bidirectional ? 2 : 1), reset_(reset) {
-  require(type == ScalarType::Float || type == ScalarType::Double, op, "input", "be float32 or float64", name_of(type));
+StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0,
+                               const Tensor& c0, const std::vector<Tensor>& flat_weights,
+                               const OptionalTensor& all_masks, const OptionalTensor& batch_sizes,
+                               const OptionalTensor& reset, Flags flags)
+    : op(op),
+      flags(flags),
+      type(input.scalar_type()),
+      dirs(flags.bidirectional ? 2 : 1),
+      reset_(reset) {
+  require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
+          "be float32 or float64", name_of(type));
   const bool packed = batch_sizes.has_value();
   const Sizes shape = sizes_of(input);
   require(shape.size() == (packed ? 2 : 3), op, "input",
-          packed ? "have 2 dimensions (rows, features) beside batch_sizes" : "have 3 dimensions (T, N, features)",
+          packed ? "have 2 dimensions (rows, features) beside batch_sizes"
+                 : "have 3 dimensions (T, N, features)",
           std::to_string(shape.size()));
   require(h0.dim() == 3 && c0.dim() == 3, op, "h0 and c0", "have 3 dimensions",
           std::to_string(h0.dim()) + " and " + std::to_string(c0.dim()));
@@ -63,15 +73,17 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
   N = packed ? h0.size(1) : rows[1];
   P = h0.size(2);
   H = c0.size(2);
-  require(H > 0 && P > 0, op, "hidden size", "be positive", std::to_string(H) + " and " + std::to_string(P));
+  require(H > 0 && P > 0, op, "hidden size", "be positive",
+          std::to_string(H) + " and " + std::to_string(P));
   require(flags.projected || P == H, op, "h0", "have the width of c0 without a projection",
           text(sizes_of(h0)) + " and " + text(sizes_of(c0)));
 
   const int64_t per_cell = 2 + 2 * flags.bias + flags.projected + flags.peephole;
   const int64_t count = static_cast<int64_t>(flat_weights.size());
-  require(count > 0 && count % (per_cell * dirs) == 0, op, "weights",
-          "hold a positive multiple of " + std::to_string(per_cell * dirs) + " tensors for these flags",
-          std::to_string(count));
+  require(
+      count > 0 && count % (per_cell * dirs) == 0, op, "weights",
+      "hold a positive multiple of " + std::to_string(per_cell * dirs) + " tensors for these flags",
+      std::to_string(count));
   L = count / (per_cell * dirs);
 
   if (packed) {
@@ -91,8 +103,8 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
     offsets_.push_back(offsets_.back() + size);
   }
   R = offsets_.back();
-  require(!packed || R == rows[0], op, "batch_sizes", "sum to the rows of input, " + std::to_string(rows[0]),
-          std::to_string(R));
+  require(!packed || R == rows[0], op, "batch_sizes",
+          "sum to the rows of input, " + std::to_string(rows[0]), std::to_string(R));
 
   require_shape("input", input, per_row(D));
   require_shape("h0", h0, {L * dirs, N, P});
@@ -108,11 +120,13 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
     masks.push_back(torch::stable::view(torch::stable::select(*all_masks, 0, l), {R, width()}));
 }
 
-std::vector<CellWeights> StackArguments::layer_lane_weights(const std::vector<Tensor>& traj_weights) const {
+std::vector<CellWeights> StackArguments::layer_lane_weights(
+    const std::vector<Tensor>& traj_weights) const {
   const int64_t per_layer = 2 + 2 * flags.bias + flags.projected + flags.peephole;
   Reader reader(*this, "traj_weights", traj_weights, L * per_layer - 1);
   std::vector<CellWeights> lane;
-  for (int64_t l = 0; l < L; ++l) lane.push_back(next_cell(reader, flags, width(), dirs * H, width(), l > 0));
+  for (int64_t l = 0; l < L; ++l)
+    lane.push_back(next_cell(reader, flags, width(), dirs * H, width(), l > 0));
   return lane;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The arguments of the stack operators, checked for what memory safety needs, with their shapes worked out once.
+// The arguments of the stack operators, checked for what memory safety needs, with their shapes
+// worked out once.
 #pragma once
 
 #include "binding/tensors.h"
@@ -11,33 +12,40 @@ struct Flags {
   bool bias, projected, peephole, bidirectional;
 };
 
-// The weights of one layer and direction of the time-LSTM, or of one layer of the layer-LSTM. w_hh is absent in the
-// layer-LSTM's first layer, which has nothing below it.
+// The weights of one layer and direction of the time-LSTM, or of one layer of the layer-LSTM. w_hh
+// is absent in the layer-LSTM's first layer, which has nothing below it.
 struct CellWeights {
   Tensor w_ih;
   OptionalTensor w_hh, b_ih, b_hh, w_hr, peephole;
 };
 
-// Shape letters as in problem.h; `rows` is the leading shape of everything that has one entry a row: (T, N), or (S)
-// for packed input.
+// Shape letters as in problem.h; `rows` is the leading shape of everything that has one entry a
+// row: (T, N), or (S) for packed input.
 class StackArguments {
  public:
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
                  const std::vector<Tensor>& weights, const OptionalTensor& masks,
                  const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags);
 
-  // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a layer.
+  // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a
+  // layer.
   std::vector<CellWeights> layer_lane_weights(const std::vector<Tensor>& traj_weights) const;
 
-  void require_shape(const std::string& argument, const OptionalTensor& t, const Sizes& sizes) const {
+  void require_shape(const std::string& argument, const OptionalTensor& t,
+                     const Sizes& sizes) const {
     require_tensor(op, argument, t, type, sizes);
   }
   Sizes per_row(int64_t width) const { return joined(rows, {width}); }
-  Sizes per_layer(int64_t layers, int64_t width) const { return joined(joined({layers}, rows), {width}); }
+  Sizes per_layer(int64_t layers, int64_t width) const {
+    return joined(joined({layers}, rows), {width});
+  }
   Sequence sequence(bool reverse) const;
   int64_t width() const { return dirs * P; }
-  // Whether the rows of one step may take their state from different places: the row before, h0, or a reset.
-  bool mixes_rows() const { return reset_.has_value() || (flags.bidirectional && rows.size() == 1); }
+  // Whether the rows of one step may take their state from different places: the row before, h0, or
+  // a reset.
+  bool mixes_rows() const {
+    return reset_.has_value() || (flags.bidirectional && rows.size() == 1);
+  }
 
   const char* op;
   Flags flags;

@@ -15,8 +15,9 @@ using StackOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 StackOutputs lstm_stack_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
                                 const std::vector<Tensor>& weights, const OptionalTensor& masks,
-                                const OptionalTensor& batch_sizes, const OptionalTensor& reset, bool bias,
-                                bool projected, bool peephole, bool bidirectional, bool save) {
+                                const OptionalTensor& batch_sizes, const OptionalTensor& reset,
+                                bool bias, bool projected, bool peephole, bool bidirectional,
+                                bool save) {
   const StackArguments s("lstm_stack_forward", input, h0, c0, weights, masks, batch_sizes, reset,
                          {bias, projected, peephole, bidirectional});
   require_masks(s, /*with_last=*/false);
@@ -37,11 +38,12 @@ using StackGradients = std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>>;
 
 StackGradients lstm_stack_backward(const OptionalTensor& d_output, const OptionalTensor& d_h_n,
                                    const OptionalTensor& d_c_n, const OptionalTensor& d_hidden,
-                                   const OptionalTensor& d_cells, const Tensor& input, const Tensor& h0,
-                                   const Tensor& c0, const std::vector<Tensor>& weights,
-                                   const OptionalTensor& masks, const OptionalTensor& batch_sizes,
-                                   const OptionalTensor& reset, const Tensor& output, const Tensor& hidden,
-                                   const Tensor& cells, const Tensor& gates, bool bias, bool projected, bool peephole,
+                                   const OptionalTensor& d_cells, const Tensor& input,
+                                   const Tensor& h0, const Tensor& c0,
+                                   const std::vector<Tensor>& weights, const OptionalTensor& masks,
+                                   const OptionalTensor& batch_sizes, const OptionalTensor& reset,
+                                   const Tensor& output, const Tensor& hidden, const Tensor& cells,
+                                   const Tensor& gates, bool bias, bool projected, bool peephole,
                                    bool bidirectional) {
   const StackArguments s("lstm_stack_backward", input, h0, c0, weights, masks, batch_sizes, reset,
                          {bias, projected, peephole, bidirectional});
@@ -57,7 +59,8 @@ StackGradients lstm_stack_backward(const OptionalTensor& d_output, const Optiona
     OptionalTensor d_h;
     if (d_output) d_h = torch::stable::view(*d_output, wide);
     for (int64_t l = s.L - 1; l >= 0; --l) {
-      const Tensor here = l == s.L - 1 ? torch::stable::view(output, wide) : layer_of(hidden, l, wide);
+      const Tensor here =
+          l == s.L - 1 ? torch::stable::view(output, wide) : layer_of(hidden, l, wide);
       const Tensor d_read = time.run(l, l > 0 ? layer_of(hidden, l - 1, wide) : here, here, d_h);
       if (l == 0) return {d_read, time.dh, time.dc, flattened(time.d_weights)};
       if (!s.masks.empty()) multiply<scalar>(d_read, s.masks[l - 1], d_read, false);
@@ -68,13 +71,15 @@ StackGradients lstm_stack_backward(const OptionalTensor& d_output, const Optiona
   });
 }
 
-using TrajectoryOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using TrajectoryOutputs =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 TrajectoryOutputs lt_lstm_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
-                                  const std::vector<Tensor>& weights, const std::vector<Tensor>& traj_weights,
+                                  const std::vector<Tensor>& weights,
+                                  const std::vector<Tensor>& traj_weights,
                                   const OptionalTensor& masks, const OptionalTensor& batch_sizes,
-                                  const OptionalTensor& reset, bool bias, bool projected, bool peephole,
-                                  bool bidirectional, bool save) {
+                                  const OptionalTensor& reset, bool bias, bool projected,
+                                  bool peephole, bool bidirectional, bool save) {
   const StackArguments s("lt_lstm_forward", input, h0, c0, weights, masks, batch_sizes, reset,
                          {bias, projected, peephole, bidirectional});
   require_masks(s, /*with_last=*/true);
@@ -90,33 +95,39 @@ TrajectoryOutputs lt_lstm_forward(const Tensor& input, const Tensor& h0, const T
     const Tensor traj_cells = empty(input, s.per_layer(saved_layers, G));
     const Tensor traj_gates = empty(input, s.per_layer(saved_layers, 4 * G));
     // Without saving, one layer's memory of the layer lane serves all.
-    const Tensor gates_scratch = empty(input, {save ? 0 : s.R, 4 * G}), m_scratch = empty(input, {save ? 0 : s.R, G});
+    const Tensor gates_scratch = empty(input, {save ? 0 : s.R, 4 * G}),
+                 m_scratch = empty(input, {save ? 0 : s.R, G});
     OptionalTensor g_below, m_below;
     for (int64_t l = 0; l < s.L; ++l) {
       const Tensor h = save ? layer_of(hidden, l, wide) : empty(input, wide);
       time.run(l, h);
       const Tensor gates = save ? layer_of(traj_gates, l, {s.R, 4 * G}) : gates_scratch;
       const Tensor m = save ? layer_of(traj_cells, l, {s.R, G}) : m_scratch;
-      const Tensor g = save && l < s.L - 1 ? layer_of(traj_hidden, l, wide) : torch::stable::view(output, wide);
+      const Tensor g =
+          save && l < s.L - 1 ? layer_of(traj_hidden, l, wide) : torch::stable::view(output, wide);
       const bool dropped = static_cast<int64_t>(s.masks.size()) == s.L;
       LayerLane<scalar>::forward(lane[l], dropped ? time.x : h, g_below, m_below, gates, m, g);
       g_below = g;
       m_below = m;
     }
-    return {output, time.h_n, time.c_n, hidden, time.cells, time.gates, traj_hidden, traj_cells, traj_gates};
+    return {output,     time.h_n,    time.c_n,   hidden,    time.cells,
+            time.gates, traj_hidden, traj_cells, traj_gates};
   });
 }
 
-using TrajectoryGradients = std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>, std::vector<Tensor>>;
+using TrajectoryGradients =
+    std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>, std::vector<Tensor>>;
 
 TrajectoryGradients lt_lstm_backward(
     const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-    const OptionalTensor& d_hidden, const OptionalTensor& d_cells, const OptionalTensor& d_traj_hidden,
-    const OptionalTensor& d_traj_cells, const Tensor& input, const Tensor& h0, const Tensor& c0,
-    const std::vector<Tensor>& weights, const std::vector<Tensor>& traj_weights, const OptionalTensor& masks,
-    const OptionalTensor& batch_sizes, const OptionalTensor& reset, const Tensor& output, const Tensor& hidden,
-    const Tensor& cells, const Tensor& gates, const Tensor& traj_hidden, const Tensor& traj_cells,
-    const Tensor& traj_gates, bool bias, bool projected, bool peephole, bool bidirectional) {
+    const OptionalTensor& d_hidden, const OptionalTensor& d_cells,
+    const OptionalTensor& d_traj_hidden, const OptionalTensor& d_traj_cells, const Tensor& input,
+    const Tensor& h0, const Tensor& c0, const std::vector<Tensor>& weights,
+    const std::vector<Tensor>& traj_weights, const OptionalTensor& masks,
+    const OptionalTensor& batch_sizes, const OptionalTensor& reset, const Tensor& output,
+    const Tensor& hidden, const Tensor& cells, const Tensor& gates, const Tensor& traj_hidden,
+    const Tensor& traj_cells, const Tensor& traj_gates, bool bias, bool projected, bool peephole,
+    bool bidirectional) {
   const StackArguments s("lt_lstm_backward", input, h0, c0, weights, masks, batch_sizes, reset,
                          {bias, projected, peephole, bidirectional});
   require_masks(s, /*with_last=*/true);
@@ -142,8 +153,9 @@ TrajectoryGradients lt_lstm_backward(
     for (int64_t l = s.L - 1; l >= 0; --l) {
       const Tensor h = layer_of(hidden, l, wide);
       if (d_traj_cells) add<scalar>(layer_of(*d_traj_cells, l, {s.R, G}), dm);
-      LayerLayerSaved saved = {dropped ? masked<scalar>(h, s.masks[l]) : h, std::nullopt, std::nullopt,
-                               layer_of(traj_gates, l, {s.R, 4 * G}), layer_of(traj_cells, l, {s.R, G})};
+      LayerLayerSaved saved = {dropped ? masked<scalar>(h, s.masks[l]) : h, std::nullopt,
+                               std::nullopt, layer_of(traj_gates, l, {s.R, 4 * G}),
+                               layer_of(traj_cells, l, {s.R, G})};
       if (l > 0) {
         saved.g_below = layer_of(traj_hidden, l - 1, wide);
         saved.m_below = layer_of(traj_cells, l - 1, {s.R, G});
@@ -166,9 +178,11 @@ TrajectoryGradients lt_lstm_backward(
 using CellOutputs = std::tuple<Tensor, Tensor>;
 
 // (R, H) of the cell operators, checked.
-Sizes cell_sizes(const char* op, const Tensor& preact, const Tensor& c, const OptionalTensor& peephole) {
+Sizes cell_sizes(const char* op, const Tensor& preact, const Tensor& c,
+                 const OptionalTensor& peephole) {
   const ScalarType type = c.scalar_type();
-  require(type == ScalarType::Float || type == ScalarType::Double, op, "c", "be float32 or float64", name_of(type));
+  require(type == ScalarType::Float || type == ScalarType::Double, op, "c", "be float32 or float64",
+          name_of(type));
   require(c.dim() == 2, op, "c", "have 2 dimensions (R, H)", std::to_string(c.dim()));
   const int64_t R = c.size(0), H = c.size(1);
   require_tensor(op, "c", c, type, {R, H});
@@ -181,23 +195,26 @@ CellOutputs cell_forward(const Tensor& preact, const Tensor& c, const OptionalTe
   const Sizes sizes = cell_sizes("cell_forward", preact, c, peephole);
   return with_scalar(c.scalar_type(), [&](auto zero) -> CellOutputs {
     const Tensor h = empty(c, sizes), c_new = empty(c, sizes);
-    CellRows<decltype(zero)>::forward(preact, c, peephole, empty(preact, sizes_of(preact)), c_new, h);
+    CellRows<decltype(zero)>::forward(preact, c, peephole, empty(preact, sizes_of(preact)), c_new,
+                                      h);
     return {h, c_new};
   });
 }
 
 using CellGradients = std::tuple<Tensor, Tensor, Tensor>;
 
-CellGradients cell_backward(const OptionalTensor& d_h, const OptionalTensor& d_c_new, const Tensor& preact,
-                            const Tensor& c, const OptionalTensor& peephole) {
+CellGradients cell_backward(const OptionalTensor& d_h, const OptionalTensor& d_c_new,
+                            const Tensor& preact, const Tensor& c, const OptionalTensor& peephole) {
   const Sizes sizes = cell_sizes("cell_backward", preact, c, peephole);
   require_tensor("cell_backward", "d_h", d_h, c.scalar_type(), sizes);
   require_tensor("cell_backward", "d_c_new", d_c_new, c.scalar_type(), sizes);
   return with_scalar(c.scalar_type(), [&](auto zero) -> CellGradients {
     using scalar = decltype(zero);
-    const Tensor gates = empty(preact, sizes_of(preact)), c_new = empty(c, sizes), h = empty(c, sizes);
+    const Tensor gates = empty(preact, sizes_of(preact)), c_new = empty(c, sizes),
+                 h = empty(c, sizes);
     CellRows<scalar>::forward(preact, c, peephole, gates, c_new, h);
-    const Tensor d_preact = empty(preact, sizes_of(preact)), dc = cloned_or_zeros(d_c_new, c, sizes);
+    const Tensor d_preact = empty(preact, sizes_of(preact)),
+                 dc = cloned_or_zeros(d_c_new, c, sizes);
     const OptionalTensor d_peephole = CellRows<scalar>::backward(
         gates, c, c_new, peephole, d_h ? *d_h : zeros(c, sizes), dc, d_preact, std::nullopt);
     return {d_preact, dc, d_peephole ? *d_peephole : empty(c, {0})};

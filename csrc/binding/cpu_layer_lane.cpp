@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// One layer of the layer lane on the CPU. It has no recurrence over time: all rows are one batch, two large products
-// and one pointwise pass.
+// One layer of the layer lane on the CPU. It has no recurrence over time: all rows are one batch,
+// two large products and one pointwise pass.
 #include "binding/cpu_lanes.h"
 #include "binding/cpu_products.h"
 
 namespace ltlstm::binding {
 
 template <class scalar>
-void CellRows<scalar>::forward(const Tensor& preact, const OptionalTensor& c_prev, const OptionalTensor& peephole,
-                       const Tensor& gates, const Tensor& c, const Tensor& r) {
+void CellRows<scalar>::forward(const Tensor& preact, const OptionalTensor& c_prev,
+                               const OptionalTensor& peephole, const Tensor& gates, const Tensor& c,
+                               const Tensor& r) {
   const int64_t R = c.size(0), H = c.size(1);
   const Tensor previous = c_prev ? *c_prev : zeros(c, {H});
   const CellRowsForward<scalar> problem = {H,
@@ -25,9 +26,10 @@ void CellRows<scalar>::forward(const Tensor& preact, const OptionalTensor& c_pre
 }
 
 template <class scalar>
-OptionalTensor CellRows<scalar>::backward(const Tensor& gates, const OptionalTensor& c_prev, const Tensor& c,
-                                  const OptionalTensor& peephole, const Tensor& dr, const Tensor& dc,
-                                  const Tensor& d_preact, const OptionalTensor& r) {
+OptionalTensor CellRows<scalar>::backward(const Tensor& gates, const OptionalTensor& c_prev,
+                                          const Tensor& c, const OptionalTensor& peephole,
+                                          const Tensor& dr, const Tensor& dc,
+                                          const Tensor& d_preact, const OptionalTensor& r) {
   const int64_t R = c.size(0), H = c.size(1);
   const Tensor previous = c_prev ? *c_prev : zeros(c, {H});
   const CellRowsBackward<scalar> problem = {H,
@@ -63,8 +65,9 @@ OptionalTensor CellRows<scalar>::backward(const Tensor& gates, const OptionalTen
 }
 
 template <class scalar>
-void LayerLane<scalar>::forward(const CellWeights& w, const Tensor& x, const OptionalTensor& g_below,
-                         const OptionalTensor& m_below, const Tensor& gates, const Tensor& m, const Tensor& g) {
+void LayerLane<scalar>::forward(const CellWeights& w, const Tensor& x,
+                                const OptionalTensor& g_below, const OptionalTensor& m_below,
+                                const Tensor& gates, const Tensor& m, const Tensor& g) {
   linear(gates, x, w.w_ih, summed<scalar>(w.b_ih, w.b_hh));
   if (g_below) product(gates, *g_below, transposed(*w.w_hh), true);
   const Tensor r = w.w_hr ? empty(x, sizes_of(m)) : g;
@@ -73,8 +76,9 @@ void LayerLane<scalar>::forward(const CellWeights& w, const Tensor& x, const Opt
 }
 
 template <class scalar>
-std::vector<Tensor> LayerLane<scalar>::backward(const CellWeights& w, const LayerLayerSaved& saved, const Tensor& dg,
-                                         const Tensor& dm, const Tensor& d_x) {
+std::vector<Tensor> LayerLane<scalar>::backward(const CellWeights& w, const LayerLayerSaved& saved,
+                                                const Tensor& dg, const Tensor& dm,
+                                                const Tensor& d_x) {
   CellWeightGradients gradients;
   Tensor dr = dg;
   OptionalTensor r;
@@ -84,7 +88,8 @@ std::vector<Tensor> LayerLane<scalar>::backward(const CellWeights& w, const Laye
     r = empty(dm, sizes_of(dm));
   }
   const Tensor d_preact = empty(dm, sizes_of(saved.gates));
-  gradients.peephole = CellRows<scalar>::backward(saved.gates, saved.m_below, saved.m, w.peephole, dr, dm, d_preact, r);
+  gradients.peephole = CellRows<scalar>::backward(saved.gates, saved.m_below, saved.m, w.peephole,
+                                                  dr, dm, d_preact, r);
   if (w.w_hr) {
     gradients.w_hr = empty(dm, sizes_of(*w.w_hr));
     product(*gradients.w_hr, transposed(dg), *r, false);

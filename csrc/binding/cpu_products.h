@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the CPU lanes need of torch: large matrix products, threads, and the pointwise passes around them.
+// What the CPU lanes need of torch: large matrix products, threads, and the pointwise passes around
+// them.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
@@ -16,14 +17,16 @@ inline Tensor transposed(const Tensor& t) { return torch::stable::transpose(t, 0
 // out = a b, or out += a b. All are 2-D views; a and b may be transposed.
 inline void product(const Tensor& out, const Tensor& a, const Tensor& b, bool accumulate) {
   if (accumulate) {
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_addmm_out(out.get(), out.get(), a.get(), b.get(), 1, 1));
+    STABLE_TORCH_ERROR_CODE_CHECK(
+        aoti_torch_cpu_addmm_out(out.get(), out.get(), a.get(), b.get(), 1, 1));
   } else {
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_mm_out(out.get(), a.get(), b.get()));
   }
 }
 
 // out = x w^T + bias
-inline void linear(const Tensor& out, const Tensor& x, const Tensor& w, const OptionalTensor& bias) {
+inline void linear(const Tensor& out, const Tensor& x, const Tensor& w,
+                   const OptionalTensor& bias) {
   if (bias) {
     STABLE_TORCH_ERROR_CODE_CHECK(
         aoti_torch_cpu_addmm_out(out.get(), bias->get(), x.get(), transposed(w).get(), 1, 1));
@@ -32,11 +35,13 @@ inline void linear(const Tensor& out, const Tensor& x, const Tensor& w, const Op
   }
 }
 
-// Pieces of [0, count) on torch's threads, each worth starting a thread for; `work` is the cost of one in operations.
+// Pieces of [0, count) on torch's threads, each worth starting a thread for; `work` is the cost of
+// one in operations.
 template <class Function>
 void parallel(int64_t count, int64_t work, const Function& f) {
   constexpr int64_t kWorthAThread = 50000;
-  if (count > 0) torch::stable::parallel_for(0, count, std::max<int64_t>(1, kWorthAThread / (work + 1)), f);
+  if (count > 0)
+    torch::stable::parallel_for(0, count, std::max<int64_t>(1, kWorthAThread / (work + 1)), f);
 }
 
 // out = a b element by element, added to out where `accumulate`.
@@ -72,17 +77,20 @@ inline Tensor column_sums(const Tensor& t) {
   return torch::stable::sum(t, torch::headeronly::IntHeaderOnlyArrayRef(over, 1));
 }
 
-// A weight matrix in the kernels' packed form: B = w (gates false), or B = w^T, in gate blocks or plain ones.
+// A weight matrix in the kernels' packed form: B = w (gates false), or B = w^T, in gate blocks or
+// plain ones.
 template <class scalar>
 Tensor packed(const Tensor& w, bool transpose, bool gates) {
   const auto& kernels = cpu::kernels<scalar>();
-  const int64_t K = w.size(transpose ? 1 : 0), columns = w.size(transpose ? 0 : 1), stride = w.size(1);
+  const int64_t K = w.size(transpose ? 1 : 0), columns = w.size(transpose ? 0 : 1),
+                stride = w.size(1);
   const int64_t width = gates ? columns / 4 : columns, blocks = kernels.blocks(width, gates);
   Tensor out = empty(w, {blocks * kernels.block * K});
   const scalar* source = data<scalar>(w);
   scalar* to = mutable_data<scalar>(out);
   parallel(blocks, K * kernels.block, [&](int64_t first, int64_t last) {
-    kernels.pack(source, transpose ? 1 : stride, transpose ? stride : 1, K, width, gates, first, last, to);
+    kernels.pack(source, transpose ? 1 : stride, transpose ? stride : 1, K, width, gates, first,
+                 last, to);
   });
   return out;
 }

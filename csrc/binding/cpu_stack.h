@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time lane of a whole stack in the course of a pass: memory, views of it, and one layer after another.
+// The time lane of a whole stack in the course of a pass: memory, views of it, and one layer after
+// another.
 #pragma once
 
 #include "binding/cpu_lanes.h"
@@ -12,7 +13,8 @@ inline Tensor layer_of(const Tensor& t, int64_t layer, const Sizes& sizes) {
 }
 
 // The directions of one layer out of (L * dirs, ...), each with `sizes`.
-inline Tensor directions_of(const StackArguments& s, const Tensor& t, int64_t layer, const Sizes& sizes) {
+inline Tensor directions_of(const StackArguments& s, const Tensor& t, int64_t layer,
+                            const Sizes& sizes) {
   Tensor part = t;
   part = torch::stable::narrow(part, 0, layer * s.dirs, s.dirs);
   return torch::stable::view(part, joined({s.dirs}, sizes));
@@ -38,7 +40,8 @@ inline void require_masks(const StackArguments& s, bool with_last) {
 // A stack in the course of its forward pass: what the time lane writes, layer by layer.
 template <class scalar>
 struct TimeLaneForward {
-  TimeLaneForward(const StackArguments& s, const Tensor& input, const Tensor& h0, const Tensor& c0, bool save)
+  TimeLaneForward(const StackArguments& s, const Tensor& input, const Tensor& h0, const Tensor& c0,
+                  bool save)
       : s(s),
         save(save),
         x(torch::stable::view(input, {s.R, s.D})),
@@ -50,10 +53,13 @@ struct TimeLaneForward {
         scratch(empty(input, {save ? 0 : s.dirs, s.R, 4 * s.H})) {}
 
   void run(int64_t layer, const Tensor& hidden) {
-    TimeLane<scalar>::forward(s, layer, x, hidden, save ? directions_of(s, gates, layer, {s.R, 4 * s.H}) : scratch,
-                              save ? OptionalTensor(directions_of(s, cells, layer, {s.R, s.H})) : OptionalTensor(),
-                              directions_of(s, h0, layer, {s.N, s.P}), directions_of(s, h_n, layer, {s.N, s.P}), directions_of(s, c_n, layer, {s.N, s.H}));
-    x = layer < static_cast<int64_t>(s.masks.size()) ? masked<scalar>(hidden, s.masks[layer]) : hidden;
+    TimeLane<scalar>::forward(
+        s, layer, x, hidden, save ? directions_of(s, gates, layer, {s.R, 4 * s.H}) : scratch,
+        save ? OptionalTensor(directions_of(s, cells, layer, {s.R, s.H})) : OptionalTensor(),
+        directions_of(s, h0, layer, {s.N, s.P}), directions_of(s, h_n, layer, {s.N, s.P}),
+        directions_of(s, c_n, layer, {s.N, s.H}));
+    x = layer < static_cast<int64_t>(s.masks.size()) ? masked<scalar>(hidden, s.masks[layer])
+                                                     : hidden;
   }
 
   const StackArguments& s;
@@ -66,8 +72,8 @@ struct TimeLaneForward {
 template <class scalar>
 struct TimeLaneBackward {
   TimeLaneBackward(const StackArguments& s, const Tensor& input, const Tensor& h0, const Tensor& c0,
-                   const Tensor& cells, const Tensor& gates, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-                   const OptionalTensor& d_cells)
+                   const Tensor& cells, const Tensor& gates, const OptionalTensor& d_h_n,
+                   const OptionalTensor& d_c_n, const OptionalTensor& d_cells)
       : s(s), input(input), h0(h0), c0(c0), cells(cells), gates(gates), d_cells(d_cells) {
     s.require_shape("cells", cells, s.per_layer(s.L * s.dirs, s.H));
     s.require_shape("gates", gates, s.per_layer(s.L * s.dirs, 4 * s.H));
@@ -79,8 +85,10 @@ struct TimeLaneBackward {
     d_weights.resize(s.L);
   }
 
-  // Returns the gradient of what the layer read: of input, or of the (masked) output of the layer below.
-  Tensor run(int64_t layer, const Tensor& below, const Tensor& hidden, const OptionalTensor& d_hidden) {
+  // Returns the gradient of what the layer read: of input, or of the (masked) output of the layer
+  // below.
+  Tensor run(int64_t layer, const Tensor& below, const Tensor& hidden,
+             const OptionalTensor& d_hidden) {
     const bool first = layer == 0;
     const bool dropped = !first && layer <= static_cast<int64_t>(s.masks.size());
     const Tensor x = first     ? torch::stable::view(input, {s.R, s.D})

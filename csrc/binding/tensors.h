@@ -30,34 +30,44 @@ inline Sizes sizes_of(const Tensor& t) { return Sizes(t.sizes().begin(), t.sizes
 
 inline const char* name_of(ScalarType type) {
   switch (type) {
-    case ScalarType::Float: return "float32";
-    case ScalarType::Double: return "float64";
-    case ScalarType::Half: return "float16";
-    case ScalarType::BFloat16: return "bfloat16";
-    case ScalarType::Long: return "int64";
-    case ScalarType::Int: return "int32";
-    case ScalarType::Bool: return "bool";
-    default: return "another dtype";
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Bool:
+      return "bool";
+    default:
+      return "another dtype";
   }
 }
 
 // <op>: <argument> must <contract>, got <value>
-inline void require(bool holds, const char* op, const std::string& argument, const std::string& contract,
-                    const std::string& got) {
+inline void require(bool holds, const char* op, const std::string& argument,
+                    const std::string& contract, const std::string& got) {
   STD_TORCH_CHECK(holds, op, ": ", argument, " must ", contract, ", got ", got);
 }
 
-inline void require_tensor(const char* op, const std::string& argument, const Tensor& t, ScalarType type,
-                           const Sizes& sizes) {
-  const std::string contract = std::string("be a contiguous ") + name_of(type) + " CPU tensor of shape " + text(sizes);
+inline void require_tensor(const char* op, const std::string& argument, const Tensor& t,
+                           ScalarType type, const Sizes& sizes) {
+  const std::string contract =
+      std::string("be a contiguous ") + name_of(type) + " CPU tensor of shape " + text(sizes);
   require(t.is_cpu(), op, argument, contract, "a tensor on another device");
   require(t.scalar_type() == type, op, argument, contract, name_of(t.scalar_type()));
   require(sizes_of(t) == sizes, op, argument, contract, "shape " + text(sizes_of(t)));
-  require(t.is_contiguous(), op, argument, contract, "strides " + text(Sizes(t.strides().begin(), t.strides().end())));
+  require(t.is_contiguous(), op, argument, contract,
+          "strides " + text(Sizes(t.strides().begin(), t.strides().end())));
 }
 
-inline void require_tensor(const char* op, const std::string& argument, const OptionalTensor& t, ScalarType type,
-                           const Sizes& sizes) {
+inline void require_tensor(const char* op, const std::string& argument, const OptionalTensor& t,
+                           ScalarType type, const Sizes& sizes) {
   if (t) require_tensor(op, argument, *t, type, sizes);
 }
 
@@ -67,8 +77,12 @@ inline Sizes joined(const Sizes& first, const Sizes& second) {
   return all;
 }
 
-inline Tensor empty(const Tensor& like, const Sizes& sizes) { return torch::stable::new_empty(like, sizes); }
-inline Tensor zeros(const Tensor& like, const Sizes& sizes) { return torch::stable::new_zeros(like, sizes); }
+inline Tensor empty(const Tensor& like, const Sizes& sizes) {
+  return torch::stable::new_empty(like, sizes);
+}
+inline Tensor zeros(const Tensor& like, const Sizes& sizes) {
+  return torch::stable::new_zeros(like, sizes);
+}
 
 template <class scalar>
 const scalar* data(const Tensor& t) {

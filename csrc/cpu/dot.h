@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// C = A W^T (+ C) with the weights read where they lie: for a few steps of a few rows packing them would cost more
-// than it saves. Each element of C is a dot product of two contiguous rows.
+// C = A W^T (+ C) with the weights read where they lie: for a few steps of a few rows packing them
+// would cost more than it saves. Each element of C is a dot product of two contiguous rows.
 #pragma once
 
 #include "cpu/product.h"
@@ -17,7 +17,8 @@ LTLSTM_INLINE scalar sum_of_lanes(typename Tile<Isa, scalar>::Vector vector) {
 
 // One row of A by kColumns rows of W.
 template <class Isa, int kColumns, class scalar>
-LTLSTM_INLINE void dot_tile(int64_t K, const scalar* a, const scalar* w, bool accumulate, scalar* c) {
+LTLSTM_INLINE void dot_tile(int64_t K, const scalar* a, const scalar* w, bool accumulate,
+                            scalar* c) {
   using T = Tile<Isa, scalar>;
   using Vector = typename T::Vector;
   Vector sum[kColumns];
@@ -25,7 +26,8 @@ LTLSTM_INLINE void dot_tile(int64_t K, const scalar* a, const scalar* w, bool ac
   int64_t k = 0;
   for (; k + T::kLanes <= K; k += T::kLanes) {
     const Vector left = *reinterpret_cast<const Vector*>(a + k);
-    for (int j = 0; j < kColumns; ++j) sum[j] += left * *reinterpret_cast<const Vector*>(w + j * K + k);
+    for (int j = 0; j < kColumns; ++j)
+      sum[j] += left * *reinterpret_cast<const Vector*>(w + j * K + k);
   }
   for (int j = 0; j < kColumns; ++j) {
     scalar total = sum_of_lanes<Isa, scalar>(sum[j]);
@@ -36,15 +38,17 @@ LTLSTM_INLINE void dot_tile(int64_t K, const scalar* a, const scalar* w, bool ac
 
 // c (rows, columns) = a (rows, K) times the transpose of w (columns, K).
 template <class Isa, class scalar>
-LTLSTM_INLINE void dot_product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride, const scalar* w,
-                               int64_t columns, bool accumulate, scalar* c, int64_t c_stride) {
+LTLSTM_INLINE void dot_product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride,
+                               const scalar* w, int64_t columns, bool accumulate, scalar* c,
+                               int64_t c_stride) {
   constexpr int kColumns = 8;
   int64_t j = 0;
   for (; j + kColumns <= columns; j += kColumns)
     for (int64_t i = 0; i < rows; ++i)
       dot_tile<Isa, kColumns>(K, a + i * a_stride, w + j * K, accumulate, c + i * c_stride + j);
   for (; j < columns; ++j)
-    for (int64_t i = 0; i < rows; ++i) dot_tile<Isa, 1>(K, a + i * a_stride, w + j * K, accumulate, c + i * c_stride + j);
+    for (int64_t i = 0; i < rows; ++i)
+      dot_tile<Isa, 1>(K, a + i * a_stride, w + j * K, accumulate, c + i * c_stride + j);
 }
 
 }  // namespace ltlstm::cpu

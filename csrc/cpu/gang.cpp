@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// How the threads of a gang find each other and wait.
 #include "cpu/gang.h"
 
 #include <sched.h>
@@ -16,8 +17,8 @@ void pause() {
 #endif
 }
 
-// Spins for as long as a step takes, then gives the core away each time: on an oversubscribed machine the thread that
-// is waited for needs it.
+// Spins for as long as a step takes, then gives the core away each time: on an oversubscribed
+// machine the thread that is waited for needs it.
 template <class Condition>
 void spin_until(const Condition& condition) {
   constexpr int kSpins = 2000;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Threads that work on one time loop together and meet at every step.
 //
-// The pieces of a gang come from somebody else's parallel loop, which may run several of them on one thread, or one
-// after another. So nothing waits for a piece that may never start: the first piece waits a bounded time for the
-// others, and then either all have come and are threads of their own, which run on whatever the load, or the first one
-// does everything and the late ones find nothing to do.
+// The pieces of a gang come from somebody else's parallel loop, which may run several of them on
+// one thread, or one after another. So nothing waits for a piece that may never start: the first
+// piece waits a bounded time for the others, and then either all have come and are threads of their
+// own, which run on whatever the load, or the first one does everything and the late ones find
+// nothing to do.
 #pragma once
 
 #include <atomic>
@@ -16,13 +17,15 @@ class Gang {
  public:
   explicit Gang(int pieces) : pieces_(pieces) {}
 
-  // A caller holds pieces [first, last). Which pieces it has to do: those, all of them, or none (an empty range).
+  // A caller holds pieces [first, last). Which pieces it has to do: those, all of them, or none (an
+  // empty range).
   struct Share {
     int first, last;
   };
   Share join(int first, int last);
 
-  // Returns when callers holding all pieces have called it. Writes before it are seen by all after it.
+  // Returns when callers holding all pieces have called it. Writes before it are seen by all after
+  // it.
   void meet(Share share);
 
   int pieces() const { return pieces_; }

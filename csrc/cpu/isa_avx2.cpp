@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels compiled for Avx2. Only a machine that has it runs them; elsewhere than on x86-64 there are none.
+// The kernels compiled for Avx2. Only a machine that has it runs them; elsewhere than on x86-64
+// there are none.
 #include <cmath>
 #include <cstdint>
 #include <cstring>

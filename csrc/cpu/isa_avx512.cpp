@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels compiled for Avx512. Only a machine that has it runs them; elsewhere than on x86-64 there are none.
+// The kernels compiled for Avx512. Only a machine that has it runs them; elsewhere than on x86-64
+// there are none.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -8,7 +9,8 @@
 
 // Everything below, and nothing above, may use these instructions.
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma")
 #endif

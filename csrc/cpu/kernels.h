@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU kernels as a table of functions, one table for each instruction set and scalar type, chosen at run time.
+// The CPU kernels as a table of functions, one table for each instruction set and scalar type,
+// chosen at run time.
 //
-// A function works on the part of what it is given (rows, blocks, pieces of a gang) that its caller names: the caller
-// owns the threads. Nothing here allocates, throws or keeps state.
+// A function works on the part of what it is given (rows, blocks, pieces of a gang) that its caller
+// names: the caller owns the threads. Nothing here allocates, throws or keeps state.
 #pragma once
 
 #include "cpu/gang.h"
@@ -22,19 +23,19 @@ struct Kernels {
   const char* isa;
   int64_t block;  // columns of a packed block: K * block elements
 
-  // A matrix B(k, j) = source[k * k_stride + j * j_stride] in the form that the time loop streams: plain blocks of
-  // `width` columns, or gate blocks of 4 * width.
+  // A matrix B(k, j) = source[k * k_stride + j * j_stride] in the form that the time loop streams:
+  // plain blocks of `width` columns, or gate blocks of 4 * width.
   int64_t (*blocks)(int64_t width, bool gates);
-  void (*pack)(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t width, bool gates,
-               int64_t first, int64_t last, scalar* packed);
+  void (*pack)(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t width,
+               bool gates, int64_t first, int64_t last, scalar* packed);
   void (*time_lstm_forward)(const TimeLstmForward<scalar>&, const Part&);
   void (*time_lstm_backward)(const TimeLstmBackward<scalar>&, const Part&);
   void (*cell_rows_forward)(const CellRowsForward<scalar>&, int64_t first, int64_t last);
   void (*cell_rows_backward)(const CellRowsBackward<scalar>&, int64_t first, int64_t last);
 };
 
-// The table for this machine. The environment variable LTLSTM_CPU_ISA (generic, avx2, avx512), read once, asks for a
-// narrower one; what the machine cannot run is not taken.
+// The table for this machine. The environment variable LTLSTM_CPU_ISA (generic, avx2, avx512), read
+// once, asks for a narrower one; what the machine cannot run is not taken.
 template <class scalar>
 const Kernels<scalar>& kernels();
 

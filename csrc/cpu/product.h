@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // C = A B (+ C) for a few rows of A and a weight matrix B that is used again at every time step.
 //
-// B is packed once into blocks of four vectors of columns, each block contiguous, so that a step streams it. Each
-// element of C sums over k in order, however many rows are done at once: a row's numbers never depend on its
-// neighbours, on the batch or on the number of threads.
+// B is packed once into blocks of four vectors of columns, each block contiguous, so that a step
+// streams it. Each element of C sums over k in order, however many rows are done at once: a row's
+// numbers never depend on its neighbours, on the batch or on the number of threads.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 
 namespace ltlstm::cpu {
 
-// Not the standard library's: an out-of-line copy of those could be shared between instruction sets by the linker.
+// Not the standard library's: an out-of-line copy of those could be shared between instruction sets
+// by the linker.
 LTLSTM_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class scalar>
@@ -31,17 +32,20 @@ LTLSTM_INLINE void add_row(int64_t width, const scalar* from, scalar* to) {
   for (int64_t j = 0; j < width; ++j) to[j] += from[j];
 }
 
-// An instruction set, as far as these loops are concerned: the width of a vector and how many stay in registers.
+// An instruction set, as far as these loops are concerned: the width of a vector and how many stay
+// in registers.
 template <class Isa, class scalar>
 struct Tile {
-  typedef scalar Vector __attribute__((vector_size(Isa::kVectorBytes), aligned(sizeof(scalar)), may_alias));
+  typedef scalar Vector
+      __attribute__((vector_size(Isa::kVectorBytes), aligned(sizeof(scalar)), may_alias));
   static constexpr int kLanes = Isa::kVectorBytes / sizeof(scalar);
   static constexpr int kVectors = 4;
   static constexpr int kBlock = kVectors * kLanes;
 };
 
 // Which columns of C a packed block stands for.
-// plain: kBlock columns in a row. gates: the four gates of kLanes units, in a row of C of four times `width` columns.
+// plain: kBlock columns in a row. gates: the four gates of kLanes units, in a row of C of four
+// times `width` columns.
 template <class Isa, class scalar>
 struct Columns {
   using T = Tile<Isa, scalar>;
@@ -57,12 +61,14 @@ struct Columns {
   }
   // How many lanes of a vector are columns at all; the rest is padding.
   LTLSTM_MEMBER int64_t valid(int64_t block, int vector) const {
-    const int64_t left = width - (gates ? block * T::kLanes : block * T::kBlock + vector * T::kLanes);
+    const int64_t left =
+        width - (gates ? block * T::kLanes : block * T::kBlock + vector * T::kLanes);
     return left < 0 ? 0 : smaller(left, T::kLanes);
   }
 };
 
-// Packs blocks [first, last) of B(k, j) = source[k * k_stride + j * j_stride]; padding becomes zeros.
+// Packs blocks [first, last) of B(k, j) = source[k * k_stride + j * j_stride]; padding becomes
+// zeros.
 template <class Isa, class scalar>
 LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K,
                         Columns<Isa, scalar> columns, int64_t first, int64_t last, scalar* packed) {
@@ -76,7 +82,8 @@ LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride
         scalar* to = packed + block * T::kBlock * K + v * T::kLanes;
         const int64_t valid = columns.valid(block, v);
         for (int64_t j = 0; j < valid; ++j)
-          for (int64_t k = k0; k < k1; ++k) to[k * T::kBlock + j] = from[k * k_stride + j * j_stride];
+          for (int64_t k = k0; k < k1; ++k)
+            to[k * T::kBlock + j] = from[k * k_stride + j * j_stride];
         for (int64_t j = valid; j < T::kLanes; ++j)
           for (int64_t k = k0; k < k1; ++k) to[k * T::kBlock + j] = 0;
       }
@@ -87,8 +94,8 @@ LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride
 // kRows rows by kBlocks blocks.
 template <class Isa, int kRows, int kBlocks, class scalar>
 LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, const scalar* packed,
-                                Columns<Isa, scalar> columns, int64_t block, bool accumulate, scalar* c,
-                                int64_t c_stride) {
+                                Columns<Isa, scalar> columns, int64_t block, bool accumulate,
+                                scalar* c, int64_t c_stride) {
   using T = Tile<Isa, scalar>;
   using Vector = typename T::Vector;
   constexpr int kVectors = T::kVectors;
@@ -111,34 +118,37 @@ LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, co
         Vector* p = reinterpret_cast<Vector*>(out);
         *p = accumulate ? *p + sum[i][v] : sum[i][v];
       } else {
-        for (int64_t j = 0; j < valid; ++j) out[j] = accumulate ? out[j] + sum[i][v][j] : sum[i][v][j];
+        for (int64_t j = 0; j < valid; ++j)
+          out[j] = accumulate ? out[j] + sum[i][v][j] : sum[i][v][j];
       }
     }
   }
 }
 
-// Blocks [first, last) of c (rows, .) = a (rows, K) times the packed b, added to c where `accumulate`.
+// Blocks [first, last) of c (rows, .) = a (rows, K) times the packed b, added to c where
+// `accumulate`.
 template <class Isa, class scalar>
-LTLSTM_INLINE void product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride, const scalar* packed,
-                           Columns<Isa, scalar> columns, int64_t first, int64_t last, bool accumulate, scalar* c,
-                           int64_t c_stride) {
+LTLSTM_INLINE void product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride,
+                           const scalar* packed, Columns<Isa, scalar> columns, int64_t first,
+                           int64_t last, bool accumulate, scalar* c, int64_t c_stride) {
   constexpr int kMost = Isa::kRows;
   for (int64_t block = first; block < last;) {
     int64_t i = 0;
     for (; rows - i >= kMost; i += kMost)
-      product_tile<Isa, kMost, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate, c + i * c_stride,
-                                  c_stride);
+      product_tile<Isa, kMost, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate,
+                                  c + i * c_stride, c_stride);
     for (; rows - i >= 2; i += 2)
-      product_tile<Isa, 2, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate, c + i * c_stride,
-                              c_stride);
-    if (rows == 1 && last - block >= 2) {  // one row alone: enough sums to hide the latency of an addition
+      product_tile<Isa, 2, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate,
+                              c + i * c_stride, c_stride);
+    if (rows == 1 &&
+        last - block >= 2) {  // one row alone: enough sums to hide the latency of an addition
       product_tile<Isa, 1, 2>(K, a, a_stride, packed, columns, block, accumulate, c, c_stride);
       block += 2;
       continue;
     }
     if (rows - i == 1)
-      product_tile<Isa, 1, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate, c + i * c_stride,
-                              c_stride);
+      product_tile<Isa, 1, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate,
+                              c + i * c_stride, c_stride);
     ++block;
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builds the kernel table of one instruction set. Included by the isa_*.cpp files after they set the compiler's target.
+// Builds the kernel table of one instruction set. Included by the isa_*.cpp files after they set
+// the compiler's target.
 #pragma once
 
 #include "cpu/cell_rows.h"
@@ -11,10 +12,12 @@ namespace ltlstm::cpu {
 
 template <class Isa, class scalar>
 struct Table {
-  static int64_t blocks(int64_t width, bool gates) { return Columns<Isa, scalar>{width, gates}.blocks(); }
+  static int64_t blocks(int64_t width, bool gates) {
+    return Columns<Isa, scalar>{width, gates}.blocks();
+  }
 
-  static void pack_blocks(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K, int64_t width, bool gates,
-                          int64_t first, int64_t last, scalar* packed) {
+  static void pack_blocks(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K,
+                          int64_t width, bool gates, int64_t first, int64_t last, scalar* packed) {
     pack(source, k_stride, j_stride, K, Columns<Isa, scalar>{width, gates}, first, last, packed);
   }
 
@@ -24,9 +27,11 @@ struct Table {
 
   static void time_backward(const TimeLstmBackward<scalar>& p, const Part& part) {
     if (p.peephole)
-      p.w_hr ? time_lstm_backward<Isa, true, true>(p, part) : time_lstm_backward<Isa, true, false>(p, part);
+      p.w_hr ? time_lstm_backward<Isa, true, true>(p, part)
+             : time_lstm_backward<Isa, true, false>(p, part);
     else
-      p.w_hr ? time_lstm_backward<Isa, false, true>(p, part) : time_lstm_backward<Isa, false, false>(p, part);
+      p.w_hr ? time_lstm_backward<Isa, false, true>(p, part)
+             : time_lstm_backward<Isa, false, false>(p, part);
   }
 
   static void rows_forward(const CellRowsForward<scalar>& p, int64_t first, int64_t last) {
@@ -38,8 +43,10 @@ struct Table {
   }
 
   static const Kernels<scalar>* get() {
-    static constexpr Kernels<scalar> table = {Isa::kName,   Tile<Isa, scalar>::kBlock, blocks,       pack_blocks,
-                                              time_forward, time_backward,             rows_forward, rows_backward};
+    static constexpr Kernels<scalar> table = {Isa::kName,   Tile<Isa, scalar>::kBlock,
+                                              blocks,       pack_blocks,
+                                              time_forward, time_backward,
+                                              rows_forward, rows_backward};
     return &table;
   }
 };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time-LSTM: the whole time loop, forward and backward, over a part of the batch and of the units.
+// The time-LSTM: the whole time loop, forward and backward, over a part of the batch and of the
+// units.
 //
-// A slice of the batch needs nothing of the other rows: threads that take slices never meet. Threads that share rows
-// take slices of the units, each keeping its part of the weights in its core's cache, and meet at every step. The
-// state lives in h, c (dh, dc), where a finished row of a ragged batch simply keeps its value. Allocates nothing.
+// A slice of the batch needs nothing of the other rows: threads that take slices never meet.
+// Threads that share rows take slices of the units, each keeping its part of the weights in its
+// core's cache, and meet at every step. The state lives in h, c (dh, dc), where a finished row of a
+// ragged batch simply keeps its value. Allocates nothing.
 #pragma once
 
 #include "cpu/cell_rows.h"
@@ -32,7 +34,8 @@ LTLSTM_INLINE Step step_of(const Sequence& seq, int64_t scanned, int64_t first, 
 
 enum class Previous { kInitial, kCleared, kRow };
 
-// Where the state of batch row n comes from at a step. A reset at t stands between t - 1 and t, whichever way one goes.
+// Where the state of batch row n comes from at a step. A reset at t stands between t - 1 and t,
+// whichever way one goes.
 LTLSTM_INLINE Previous previous_of(const Sequence& seq, const Step& s, int64_t n) {
   const bool inside = s.before >= 0 && n < seq.batch_sizes[s.before];
   if (seq.reset != nullptr) {
@@ -57,7 +60,8 @@ struct Slice {
   };
 
   LTLSTM_MEMBER static Range range_of(int64_t columns, const Part& part) {
-    const int64_t blocks = (columns + T::kBlock - 1) / T::kBlock, pieces = part.gang ? part.gang->pieces() : 1;
+    const int64_t blocks = (columns + T::kBlock - 1) / T::kBlock,
+                  pieces = part.gang ? part.gang->pieces() : 1;
     const int64_t from = part.gang ? part.share.first : 0, to = part.gang ? part.share.last : 1;
     Range r;
     r.first_block = blocks * from / pieces;
@@ -72,8 +76,8 @@ LTLSTM_INLINE void meet(const Part& part) {
   if (part.gang) part.gang->meet(part.share);
 }
 
-// The h that enters a step, as a matrix of rows: the rows of the step before where all come from there, the initial
-// state where all do, else the rows gathered one by one.
+// The h that enters a step, as a matrix of rows: the rows of the step before where all come from
+// there, the initial state where all do, else the rows gathered one by one.
 template <class scalar>
 struct Rows {
   const scalar* data;
@@ -89,11 +93,14 @@ LTLSTM_INLINE const scalar* previous_h(const TimeLstmForward<scalar>& p, const S
 }
 
 template <class scalar>
-LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const Step& s, const Part& part) {
+LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const Step& s,
+                                      const Part& part) {
   if (!p.seq.reset && s.before < 0) return {p.h0 + part.first_row * p.P, p.P};
   if (!p.seq.reset && part.first_row + s.active <= p.seq.batch_sizes[s.before])
-    return {p.hidden + (p.seq.offsets[s.before] + part.first_row) * p.hidden_stride, p.hidden_stride};
-  scalar* gathered = p.gathered + ((part.gang ? part.share.first : 0) * p.seq.N + part.first_row) * p.P;
+    return {p.hidden + (p.seq.offsets[s.before] + part.first_row) * p.hidden_stride,
+            p.hidden_stride};
+  scalar* gathered =
+      p.gathered + ((part.gang ? part.share.first : 0) * p.seq.N + part.first_row) * p.P;
   for (int64_t i = 0; i < s.active; ++i)
     copy_row(p.P, previous_h(p, s, part.first_row + i), gathered + i * p.P);
   return {gathered, p.P};
@@ -111,11 +118,11 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
     scalar* preact = p.gates + s.row * 4 * H;
     if (p.in_place)
       for (int64_t column = units.first; column < 4 * H; column += H)
-        dot_product<Isa>(s.active, P, h.data, h.stride, p.w_hh + column * P, units.count(), true, preact + column,
-                         4 * H);
+        dot_product<Isa>(s.active, P, h.data, h.stride, p.w_hh + column * P, units.count(), true,
+                         preact + column, 4 * H);
     else
-      product<Isa>(s.active, P, h.data, h.stride, p.w_hh, Columns<Isa, scalar>{H, true}, units.first_gate_block(),
-                   units.last_gate_block(), true, preact, 4 * H);
+      product<Isa>(s.active, P, h.data, h.stride, p.w_hh, Columns<Isa, scalar>{H, true},
+                   units.first_gate_block(), units.last_gate_block(), true, preact, 4 * H);
     for (int64_t i = 0; i < s.active; ++i) {
       const int64_t row = s.row + i, n = part.first_row + i;
       scalar* gates = p.gates + row * 4 * H + units.first;
@@ -123,7 +130,8 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
       scalar* hidden = p.hidden + row * p.hidden_stride + units.first;
       scalar* r = p.w_hr ? p.scratch + n * H + units.first : hidden;
       if (p.seq.reset && previous_of(p.seq, s, n) == Previous::kCleared) zero_row(units.count(), c);
-      cell_row_forward<kPeephole>(H, units.count(), gates, c, kPeephole ? p.peephole + units.first : nullptr, gates, c, r);
+      cell_row_forward<kPeephole>(H, units.count(), gates, c,
+                                  kPeephole ? p.peephole + units.first : nullptr, gates, c, r);
       if (p.cells) copy_row(units.count(), c, p.cells + row * H + units.first);
       if (!p.w_hr) copy_row(units.count(), r, p.h + n * H + units.first);
     }
@@ -132,8 +140,8 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
       scalar* hidden = p.hidden + s.row * p.hidden_stride;
       const scalar* r = p.scratch + part.first_row * H;
       if (p.in_place)
-        dot_product<Isa>(s.active, H, r, H, p.w_hr + outputs.first * H, outputs.count(), false, hidden + outputs.first,
-                         p.hidden_stride);
+        dot_product<Isa>(s.active, H, r, H, p.w_hr + outputs.first * H, outputs.count(), false,
+                         hidden + outputs.first, p.hidden_stride);
       else
         product<Isa>(s.active, H, r, H, p.w_hr, Columns<Isa, scalar>{P, false}, outputs.first_block,
                      outputs.last_block, false, hidden, p.hidden_stride);
@@ -156,14 +164,17 @@ LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const P
     for (int64_t i = 0; i < s.active; ++i) {
       const int64_t row = s.row + i, n = part.first_row + i;
       scalar* dh = p.dh + n * P + outputs.first;
-      if (p.d_hidden) add_row(outputs.count(), p.d_hidden + row * p.d_hidden_stride + outputs.first, dh);
-      if (p.d_cells) add_row(units.count(), p.d_cells + row * H + units.first, p.dc + n * H + units.first);
+      if (p.d_hidden)
+        add_row(outputs.count(), p.d_hidden + row * p.d_hidden_stride + outputs.first, dh);
+      if (p.d_cells)
+        add_row(units.count(), p.d_cells + row * H + units.first, p.dc + n * H + units.first);
       if (kProjected) copy_row(outputs.count(), dh, p.d_projected + row * P + outputs.first);
     }
     if (kProjected) {
       meet(part);
-      product<Isa>(s.active, P, p.dh + part.first_row * P, P, p.w_hr, Columns<Isa, scalar>{H, false},
-                   units.first_block, units.last_block, false, p.scratch + part.first_row * H, H);
+      product<Isa>(s.active, P, p.dh + part.first_row * P, P, p.w_hr,
+                   Columns<Isa, scalar>{H, false}, units.first_block, units.last_block, false,
+                   p.scratch + part.first_row * H, H);
     }
     for (int64_t i = 0; i < s.active; ++i) {
       const int64_t row = s.row + i, n = part.first_row + i;
@@ -172,23 +183,27 @@ LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const P
       const scalar* c_prev = previous == Previous::kRow       ? p.cells + before * H + units.first
                              : previous == Previous::kInitial ? p.c0 + n * H + units.first
                                                               : p.zeros;
-      const scalar* h_prev = previous == Previous::kRow       ? p.hidden + before * p.hidden_stride + outputs.first
+      const scalar* h_prev = previous == Previous::kRow
+                                 ? p.hidden + before * p.hidden_stride + outputs.first
                              : previous == Previous::kInitial ? p.h0 + n * P + outputs.first
                                                               : p.zeros;
       const scalar* c = p.cells + row * H + units.first;
       const scalar* dr = (kProjected ? p.scratch : p.dh) + n * H + units.first;
       scalar* dc = p.dc + n * H + units.first;
       scalar* d_preact = p.d_preact + row * 4 * H + units.first;
-      cell_row_backward<kPeephole, kProjected>(H, units.count(), p.gates + row * 4 * H + units.first, c_prev, c,
-                                               kPeephole ? p.peephole + units.first : nullptr, dr, dc, d_preact, dc,
-                                               kProjected ? p.r + row * H + units.first : nullptr);
+      cell_row_backward<kPeephole, kProjected>(
+          H, units.count(), p.gates + row * 4 * H + units.first, c_prev, c,
+          kPeephole ? p.peephole + units.first : nullptr, dr, dc, d_preact, dc,
+          kProjected ? p.r + row * H + units.first : nullptr);
       if (kPeephole)
-        add_peephole_gradient(H, units.count(), d_preact, c_prev, c, p.d_peephole + n * 3 * H + units.first);
+        add_peephole_gradient(H, units.count(), d_preact, c_prev, c,
+                              p.d_peephole + n * 3 * H + units.first);
       copy_row(outputs.count(), h_prev, p.h_prev + row * P + outputs.first);
     }
     meet(part);
-    product<Isa>(s.active, 4 * H, p.d_preact + s.row * 4 * H, 4 * H, p.w_hh, Columns<Isa, scalar>{P, false},
-                 outputs.first_block, outputs.last_block, false, p.dh + part.first_row * P, P);
+    product<Isa>(s.active, 4 * H, p.d_preact + s.row * 4 * H, 4 * H, p.w_hh,
+                 Columns<Isa, scalar>{P, false}, outputs.first_block, outputs.last_block, false,
+                 p.dh + part.first_row * P, P);
     for (int64_t i = 0; i < s.active && p.seq.reset; ++i) {
       const int64_t n = part.first_row + i;
       if (previous_of(p.seq, s, n) != Previous::kCleared) continue;

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Derivatives of the operators, registered on import: the first on the kernels, the second through the reference.
+"""Derivatives of the operators, registered on import: the first on the kernels, the second through
+the reference.
 
-A backward operator is itself differentiable: its derivative is the vector-Jacobian product of the reference's own
-vector-Jacobian product. Nothing else is needed for it than the operator's inputs, so what the forward saved for the
-kernel (gates, cells, outputs) has no derivative of its own there.
+A backward operator is itself differentiable: its derivative is the vector-Jacobian product of the
+reference's own vector-Jacobian product. Nothing else is needed for it than the operator's inputs,
+so what the forward saved for the kernel (gates, cells, outputs) has no derivative of its own there.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ FLAGS = ("bias", "projected", "peephole", "bidirectional")
 
 
 class _Flat:
-    """An argument list in which each tensor has a place of its own, for save_for_backward and back."""
+    """An argument list, each tensor with a place of its own: for save_for_backward, and back."""
 
     def __init__(self, arguments: Sequence[Any]) -> None:
         self.tensors: list[Tensor] = []
@@ -34,7 +35,7 @@ class _Flat:
         return None
 
     @staticmethod
-    def restore(layout: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+    def restore(layout: Sequence[Any], tensors: Sequence[Tensor | None]) -> list[Any]:
         def fill(place: Any) -> Any:
             if isinstance(place, list):
                 return [fill(p) for p in place]
@@ -63,8 +64,9 @@ def _register(
 ) -> None:
     """Both derivatives of one stack operator.
 
-    lists: how many lists of weights follow input, h0, c0. non_differentiable: places among the outputs of what only
-    the kernel's backward reads. run_reference: the differentiable outputs but h_n, c_n in the operator's order.
+    lists: how many lists of weights follow input, h0, c0. non_differentiable: places among the
+    outputs of what only the kernel's backward reads. run_reference: the differentiable outputs, in
+    the operator's order.
     """
     inputs = 3 + lists
 
@@ -76,7 +78,9 @@ def _register(
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         if not ctx.kept:
-            raise RuntimeError(f"{name}_forward: save must be True where a gradient is asked, got False")
+            raise RuntimeError(
+                f"{name}_forward: save must be True where a gradient is asked, got False"
+            )
         saved = _saved(ctx)
         grads = tuple(g for i, g in enumerate(grads) if i not in non_differentiable)
         if any(g is not None for g in grads):
@@ -91,15 +95,22 @@ def _register(
     def double_backward(ctx: Any, *outer: Any) -> tuple[Any, ...]:
         saved = _saved(ctx)
         first = len(saved) - inputs - 3 - outputs  # how many gradients come before input
-        grads, (arguments, extra) = saved[:first], (saved[first:][:inputs], saved[first + inputs :][:3])
+        grads, (arguments, extra) = (
+            saved[:first],
+            (saved[first:][:inputs], saved[first + inputs :][:3]),
+        )
         flags = dict(zip(FLAGS, ctx.flags, strict=True))
         second = _second(run_reference, grads, arguments, extra, flags, outer)
         return (*second, *(None,) * (3 + outputs + len(FLAGS)))
 
     # output, hidden, cells, ...: all outputs of the forward but h_n and c_n
     outputs = 4 if lists == 1 else 7
-    torch.library.register_autograd(f"ltlstm::{name}_forward", backward, setup_context=setup_forward)
-    torch.library.register_autograd(f"ltlstm::{name}_backward", double_backward, setup_context=setup_backward)
+    torch.library.register_autograd(
+        f"ltlstm::{name}_forward", backward, setup_context=setup_forward
+    )
+    torch.library.register_autograd(
+        f"ltlstm::{name}_backward", double_backward, setup_context=setup_backward
+    )
 
 
 def _second(
@@ -114,8 +125,11 @@ def _second(
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         flat = _Flat([list(grads), *arguments])
-        # A view each: a tensor that stands in the list twice is two arguments, and the history of a gradient is not ours.
-        tensors = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in flat.tensors]
+        # A view each: a tensor that stands in the list twice is two arguments, and the history of a
+        # gradient is not ours.
+        tensors = [
+            t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in flat.tensors
+        ]
         grads_used, *arguments = _Flat.restore(flat.layout, tensors)
         outputs = run_reference(*arguments, *extra, **flags)
         used = [(o, g) for o, g in zip(outputs, grads_used, strict=True) if g is not None]
@@ -131,7 +145,11 @@ def _second(
         second: Sequence[Tensor | None] = [None] * len(tensors)
         if pairs:
             second = torch.autograd.grad(
-                [f for f, _ in pairs], tensors, [w for _, w in pairs], create_graph=create_graph, allow_unused=True
+                [f for f, _ in pairs],
+                tensors,
+                [w for _, w in pairs],
+                create_graph=create_graph,
+                allow_unused=True,
             )
     found, *rest = _Flat.restore(flat.layout, second)
     return [*found, *rest]
@@ -143,14 +161,29 @@ def _unstacked(masks: Tensor | None) -> Sequence[Tensor]:
 
 def _stack_reference(input, h0, c0, weights, masks, batch_sizes, reset, **flags):
     output, h_n, c_n, hidden, cells = reference.lstm(
-        input, h0, c0, weights, masks=_unstacked(masks), batch_sizes=batch_sizes, reset=reset, **flags
+        input,
+        h0,
+        c0,
+        weights,
+        masks=_unstacked(masks),
+        batch_sizes=batch_sizes,
+        reset=reset,
+        **flags,
     )
     return output, h_n, c_n, hidden[:-1], cells
 
 
 def _trajectory_reference(input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, **flags):
     output, h_n, c_n, hidden, cells, g, m = reference.lt_lstm(
-        input, h0, c0, weights, traj_weights, masks=_unstacked(masks), batch_sizes=batch_sizes, reset=reset, **flags
+        input,
+        h0,
+        c0,
+        weights,
+        traj_weights,
+        masks=_unstacked(masks),
+        batch_sizes=batch_sizes,
+        reset=reset,
+        **flags,
     )
     return output, h_n, c_n, hidden, cells, g[:-1], m
 
@@ -177,5 +210,9 @@ def _cell_double_backward(ctx: Any, *outer: Tensor | None) -> tuple[Any, ...]:
 if ops.AVAILABLE:
     _register("lstm_stack", 1, (5,), ops.lstm_stack_backward, _stack_reference)
     _register("lt_lstm", 2, (5, 8), ops.lt_lstm_backward, _trajectory_reference)
-    torch.library.register_autograd("ltlstm::cell_forward", _cell_backward, setup_context=_cell_setup)
-    torch.library.register_autograd("ltlstm::cell_backward", _cell_double_backward, setup_context=_cell_setup)
+    torch.library.register_autograd(
+        "ltlstm::cell_forward", _cell_backward, setup_context=_cell_setup
+    )
+    torch.library.register_autograd(
+        "ltlstm::cell_backward", _cell_double_backward, setup_context=_cell_setup
+    )

@@ -13,8 +13,7 @@ from torch.nn.functional import linear
 
 from ltlstm import reference
 from ltlstm.functional.problem import Flags, Problem
-from ltlstm.reference.layer_lane import _gated as gated
-from ltlstm.reference.layer_lane import _max_out as max_out
+from ltlstm.reference.layer_lane import gated, max_out
 from ltlstm.reference.rows import Has, Weights, read
 from ltlstm_kernels import ops
 

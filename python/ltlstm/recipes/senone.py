@@ -45,10 +45,23 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "when the same command is given again; a finished one only prints its results again.",
     )
     add = parser.add_argument
-    add("--depth", type=_positive, default=6, metavar="LAYERS", help="of the deep models (6)")
-    add("--width", type=_positive, default=96, metavar="CELLS", help="a layer of them (96)")
-    add("--steps", type=_positive, metavar="N", help=f"of training ({DEFAULT.steps})")
-    add("--seeds", type=_positive, default=1, metavar="N", help="runs of each model (1)")
+    add(
+        "--depth", type=_positive, default=6, metavar="LAYERS", help="layers of the deep models (6)"
+    )
+    add(
+        "--width",
+        type=_positive,
+        default=96,
+        metavar="CELLS",
+        help="cells in each of their layers (96); the shallow LSTM has twice as many",
+    )
+    add(
+        "--steps",
+        type=_positive,
+        metavar="N",
+        help=f"training steps of each model ({DEFAULT.steps})",
+    )
+    add("--seeds", type=_positive, default=1, metavar="N", help="runs of each model, averaged (1)")
     add(
         "--full",
         action="store_true",
@@ -67,19 +80,35 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=pathlib.Path,
         default=pathlib.Path("runs/senone"),
         metavar="DIR",
-        help="for checkpoints, results and pictures (runs/senone)",
+        help="where checkpoints, results and pictures go (runs/senone)",
     )
-    add("--cache", type=pathlib.Path, metavar="DIR", help="for corpora (the user's cache folder)")
-    add("--top", type=_positive, default=7600, metavar="HZ", help="of the mel bands (7600 Hz)")
+    add(
+        "--cache",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where corpora are kept (the user's cache folder)",
+    )
+    add(
+        "--top",
+        type=_positive,
+        default=7600,
+        metavar="HZ",
+        help="highest frequency of the features (7600 Hz); half a file's sampling rate at most",
+    )
     add(
         "--threads",
         type=_positive,
         default=1,
         metavar="N",
-        help="of the training (1: at this size a second one gains little); another number gives "
-        "slightly other results",
+        help="threads in training (1); another number gives slightly other results",
     )
-    add("--save-every", type=_positive, default=100, metavar="STEPS", help="a checkpoint (100)")
+    add(
+        "--save-every",
+        type=_positive,
+        default=100,
+        metavar="STEPS",
+        help="steps between checkpoints (100)",
+    )
     return parser.parse_args(arguments)
 
 

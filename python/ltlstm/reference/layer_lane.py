@@ -37,10 +37,10 @@ def trajectory(
             m.append(rows.end(m_l))
         elif depth_unit == "gated":
             plain = Has(has.bias, projected=False, peephole=False)
-            g_l = _gated(h, below, read(flat, plain, hh=layer > 0, b_hh=layer > 0))
+            g_l = gated(h, below, read(flat, plain, hh=layer > 0, b_hh=layer > 0))
         elif depth_unit == "max":
             plain = Has(has.bias, projected=False, peephole=False)
-            g_l = _max_out(h, below, read(flat, plain, hh=layer > 0))
+            g_l = max_out(h, below, read(flat, plain, hh=layer > 0))
         else:
             raise ValueError(
                 f"reference: depth_unit must be 'lstm', 'gated' or 'max', got {depth_unit!r}"
@@ -73,7 +73,7 @@ def _layer_lstm(
     return (g if w.hr is None else linear(g, w.hr)), m
 
 
-def _gated(h: Tensor, below: Tensor | None, w: Weights) -> Tensor:
+def gated(h: Tensor, below: Tensor | None, w: Weights) -> Tensor:
     """g = a (.) (S_h h) + b (.) (S_g g'), a = s(O_h h + b_ih), b = s(O_g g' + b_hh)."""
 
     def branch(x: Tensor, weight: Tensor, b: Tensor | None) -> Tensor:
@@ -84,7 +84,7 @@ def _gated(h: Tensor, below: Tensor | None, w: Weights) -> Tensor:
     return g if below is None or w.hh is None else g + branch(below, w.hh, w.b_hh)
 
 
-def _max_out(h: Tensor, below: Tensor | None, w: Weights) -> Tensor:
+def max_out(h: Tensor, below: Tensor | None, w: Weights) -> Tensor:
     """g = max(S_h h + b_ih, S_g g' + b_hh); g' = 0 in the first layer."""
     from_h = linear(h, w.ih, w.b_ih)
     if below is not None and w.hh is not None:
