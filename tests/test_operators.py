@@ -136,6 +136,25 @@ def test_strided_arguments(lanes: int) -> None:
 
 
 @LANES
+def test_arguments_that_lie_in_the_middle_of_a_buffer(lanes: int) -> None:
+    case = replace(EVERYTHING, packed=False)
+    made = arguments(case, torch.float32, lanes)
+
+    def inside(t: Tensor) -> Tensor:
+        return torch.cat([torch.full_like(t[:1], 9), t]).detach()[1:]
+
+    moved = {
+        name: [inside(t) for t in value] if isinstance(value, list) else inside(value)
+        for name, value in made.items()
+        if value is not None
+    }
+    assert all(leaf.is_contiguous() and leaf.storage_offset() for leaf in leaves(moved).values())
+    plain = run(operator, case, made, names(lanes))
+    for name, value in run(operator, case, made | moved, names(lanes)).items():
+        assert torch.equal(value, plain[name]), name
+
+
+@LANES
 def test_broadcast_arguments(lanes: int) -> None:
     case = Case(T=5, N=3, D=5, H=7, L=2, dropout=True)
     made = arguments(case, torch.float32, lanes)

@@ -27,10 +27,10 @@ StackOutputs lstm_stack_forward(const Tensor& input, const Tensor& h0, const Ten
     const Tensor output = empty(input, s.per_row(s.width()));
     const Tensor hidden = empty(input, s.per_layer(save ? s.L - 1 : 0, s.width()));
     for (int64_t l = 0; l < s.L; ++l)
-      time.run(l, l == s.L - 1 ? torch::stable::view(output, wide)
+      time.run(l, l == s.L - 1 ? matrix(output, 0, s.R, s.width())
                   : save       ? layer_of(hidden, l, wide)
                                : empty(input, wide));
-    return {output, time.h_n, time.c_n, hidden, time.cells, time.gates};
+    return {output, time.memory.h_n, time.memory.c_n, hidden, time.cells, time.gates};
   });
 }
 
@@ -57,12 +57,12 @@ StackGradients lstm_stack_backward(const OptionalTensor& d_output, const Optiona
     const Sizes wide = {s.R, s.width()};
     TimeLaneBackward<scalar> time(s, input, h0, c0, cells, gates, d_h_n, d_c_n, d_cells);
     OptionalTensor d_h;
-    if (d_output) d_h = torch::stable::view(*d_output, wide);
+    if (d_output) d_h = matrix(*d_output, 0, s.R, s.width());
     for (int64_t l = s.L - 1; l >= 0; --l) {
       const Tensor here =
-          l == s.L - 1 ? torch::stable::view(output, wide) : layer_of(hidden, l, wide);
+          l == s.L - 1 ? matrix(output, 0, s.R, s.width()) : layer_of(hidden, l, wide);
       const Tensor d_read = time.run(l, l > 0 ? layer_of(hidden, l - 1, wide) : here, here, d_h);
-      if (l == 0) return {d_read, time.dh, time.dc, flattened(time.d_weights)};
+      if (l == 0) return {d_read, time.memory.h_n, time.memory.c_n, flattened(time.d_weights)};
       if (!s.masks.empty()) multiply<scalar>(d_read, s.masks[l - 1], d_read, false);
       if (d_hidden) add<scalar>(layer_of(*d_hidden, l - 1, wide), d_read);
       d_h = d_read;
@@ -104,14 +104,14 @@ TrajectoryOutputs lt_lstm_forward(const Tensor& input, const Tensor& h0, const T
       const Tensor gates = save ? layer_of(traj_gates, l, {s.R, 4 * G}) : gates_scratch;
       const Tensor m = save ? layer_of(traj_cells, l, {s.R, G}) : m_scratch;
       const Tensor g =
-          save && l < s.L - 1 ? layer_of(traj_hidden, l, wide) : torch::stable::view(output, wide);
+          save && l < s.L - 1 ? layer_of(traj_hidden, l, wide) : matrix(output, 0, s.R, s.width());
       const bool dropped = static_cast<int64_t>(s.masks.size()) == s.L;
       LayerLane<scalar>::forward(lane[l], dropped ? time.x : h, g_below, m_below, gates, m, g);
       g_below = g;
       m_below = m;
     }
-    return {output,     time.h_n,    time.c_n,   hidden,    time.cells,
-            time.gates, traj_hidden, traj_cells, traj_gates};
+    return {output,     time.memory.h_n, time.memory.c_n, hidden,    time.cells,
+            time.gates, traj_hidden,     traj_cells,      traj_gates};
   });
 }
 
@@ -171,7 +171,8 @@ TrajectoryGradients lt_lstm_backward(
       if (d_hidden) add<scalar>(layer_of(*d_hidden, l, wide), d_h);
       d_read = time.run(l, l > 0 ? layer_of(hidden, l - 1, wide) : h, h, d_h);
     }
-    return {*d_read, time.dh, time.dc, flattened(time.d_weights), flattened(d_lane)};
+    return {*d_read, time.memory.h_n, time.memory.c_n, flattened(time.d_weights),
+            flattened(d_lane)};
   });
 }
 

@@ -17,25 +17,28 @@ struct CellWeightGradients {
   }
 };
 
-struct TimeLayerSaved {
-  Tensor x, h0, c0, hidden, gates, cells;  // as in the forward; h0, c0 of this layer
+// What the time lane of a whole stack reads and writes, all layers (and directions) in one tensor.
+struct TimeLaneMemory {
+  Tensor h0, c0;         // (L * dirs, N, .)
+  Tensor h_n, c_n;       // (L * dirs, N, .), the initial state until a layer has run
+  OptionalTensor cells;  // (L * dirs, R, H)
+  Tensor gates;          // (L * dirs, R, 4H), or (dirs, R, 4H) where cells is nothing: scratch
 };
 
 template <class scalar>
 struct TimeLane {
-  // x (R, D); hidden (R, width); gates (dirs, R, 4H) may be scratch; cells (dirs, R, H) or nothing.
-  // h_n (dirs, N, P) and c_n (dirs, N, H) hold the initial state on entry.
+  // x (R, D); writes hidden (R, width) and what is the layer's of the memory.
   static void forward(const StackArguments& stack, int64_t layer, const Tensor& x,
-                      const Tensor& hidden, const Tensor& gates, const OptionalTensor& cells,
-                      const Tensor& h0, const Tensor& h_n, const Tensor& c_n);
+                      const Tensor& hidden, const TimeLaneMemory& memory);
 
-  // d_hidden (R, width) and d_cells (dirs, R, H) or nothing; dh, dc (dirs, N, .) hold the gradients
-  // of h_n, c_n on entry and those of h0, c0 on return; writes d_x (R, D). Returns the gradients of
-  // the layer's weights, flat.
-  static std::vector<Tensor> backward(const StackArguments& stack, int64_t layer,
-                                      const TimeLayerSaved& saved, const OptionalTensor& d_hidden,
-                                      const OptionalTensor& d_cells, const Tensor& dh,
-                                      const Tensor& dc, const Tensor& d_x);
+  // x and hidden as in the forward, memory as it left it, but that h_n, c_n hold the gradients of
+  // the final state on entry and those of the initial state on return; d_hidden (R, width) and
+  // d_cells (L * dirs, R, H) or nothing; writes d_x (R, D). Returns the gradients of the layer's
+  // weights, flat.
+  static std::vector<Tensor> backward(const StackArguments& stack, int64_t layer, const Tensor& x,
+                                      const Tensor& hidden, const TimeLaneMemory& memory,
+                                      const OptionalTensor& d_hidden, const OptionalTensor& d_cells,
+                                      const Tensor& d_x);
 };
 
 struct LayerLayerSaved {

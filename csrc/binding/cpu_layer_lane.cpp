@@ -91,15 +91,12 @@ std::vector<Tensor> LayerLane<scalar>::backward(const CellWeights& w, const Laye
   gradients.peephole = CellRows<scalar>::backward(saved.gates, saved.m_below, saved.m, w.peephole,
                                                   dr, dm, d_preact, r);
   if (w.w_hr) {
-    gradients.w_hr = empty(dm, sizes_of(*w.w_hr));
-    product(*gradients.w_hr, transposed(dg), *r, false);
+    gradients.w_hr = weight_gradient(*w.w_hr, dg, *r);
   }
   product(d_x, d_preact, w.w_ih, false);
-  gradients.w_ih = empty(dm, sizes_of(w.w_ih));
-  product(*gradients.w_ih, transposed(d_preact), saved.x, false);
+  gradients.w_ih = weight_gradient(w.w_ih, d_preact, saved.x);
   if (saved.g_below) {
-    gradients.w_hh = empty(dm, sizes_of(*w.w_hh));
-    product(*gradients.w_hh, transposed(d_preact), *saved.g_below, false);
+    gradients.w_hh = weight_gradient(*w.w_hh, d_preact, *saved.g_below);
     product(dg, d_preact, *w.w_hh, false);
   }
   if (w.b_ih) {

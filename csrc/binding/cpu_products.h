@@ -12,8 +12,6 @@
 
 namespace ltlstm::binding {
 
-inline Tensor transposed(const Tensor& t) { return torch::stable::transpose(t, 0, 1); }
-
 // out = a b, or out += a b. All are 2-D views; a and b may be transposed.
 inline void product(const Tensor& out, const Tensor& a, const Tensor& b, bool accumulate) {
   if (accumulate) {
@@ -33,6 +31,13 @@ inline void linear(const Tensor& out, const Tensor& x, const Tensor& w,
   } else {
     product(out, x, transposed(w), false);
   }
+}
+
+// The gradient of a weight whose product took the rows of x to the rows of which d is the gradient.
+inline Tensor weight_gradient(const Tensor& weight, const Tensor& d, const Tensor& x) {
+  Tensor gradient = empty(weight, sizes_of(weight));
+  product(gradient, transposed(d), x, false);
+  return gradient;
 }
 
 // Pieces of [0, count) on torch's threads, each worth starting a thread for; `work` is the cost of

@@ -54,43 +54,55 @@ struct Threads {
   int64_t work, N, rows;
 };
 
-Tensor part(const Tensor& t, int64_t direction) { return torch::stable::select(t, 0, direction); }
-
-OptionalTensor part(const OptionalTensor& t, int64_t direction) {
-  return t ? OptionalTensor(part(*t, direction)) : OptionalTensor();
+// The part of one layer and direction of a tensor that holds all of them, `size` elements each.
+template <class scalar>
+scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
+  return t ? mutable_data<scalar>(*t) + index * size : nullptr;
 }
 
 }  // namespace
 
 template <class scalar>
-void TimeLane<scalar>::forward(const StackArguments& stack, int64_t layer, const Tensor& x,
-                               const Tensor& hidden, const Tensor& gates,
-                               const OptionalTensor& cells, const Tensor& h0, const Tensor& h_n,
-                               const Tensor& c_n) {
-  const int64_t H = stack.H, P = stack.P, N = stack.N;
-  const Threads threads = Threads::plan<scalar>(stack);
-  const bool gathers = stack.mixes_rows(), in_place = stack.T * N <= kFewRows;
-  const bool projected = stack.flags.projected;
+void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Tensor& x,
+                               const Tensor& hidden, const TimeLaneMemory& memory) {
+  const int64_t H = s.H, P = s.P, N = s.N, R = s.R;
+  const Threads threads = Threads::plan<scalar>(s);
+  const bool in_place = s.T * N <= kFewRows;
+  const auto if_needed = [&](bool needed, const Sizes& sizes) {
+    return needed ? OptionalTensor(empty(x, sizes)) : OptionalTensor();
+  };
   const Tensor zero_row = zeros(x, {H});
-  std::vector<Tensor> kept;  // alive until the kernels have run
+  std::vector<OptionalTensor> kept;  // alive until the kernels have run
   std::vector<TimeLstmForward<scalar>> problems;
-  for (int64_t d = 0; d < stack.dirs; ++d) {
-    const CellWeights& w = stack.weights[layer * stack.dirs + d];
-    linear(part(gates, d), x, w.w_ih, summed<scalar>(w.b_ih, w.b_hh));
-    const Tensor w_hh = in_place ? *w.w_hh : packed<scalar>(*w.w_hh, true, true);
-    OptionalTensor w_hr = w.w_hr;
-    if (w_hr && !in_place) w_hr = packed<scalar>(*w.w_hr, true, false);
-    const Tensor scratch = empty(x, {projected ? N : 0, H});
-    const Tensor gathered = empty(x, {gathers ? threads.pieces : 0, N, P});
-    problems.push_back({stack.sequence(d == 1), H, P, stack.width(), in_place, data<scalar>(w_hh),
-                        data<scalar>(w_hr), data<scalar>(w.peephole), data<scalar>(zero_row),
-                        data<scalar>(part(h0, d)), mutable_data<scalar>(part(gates, d)),
-                        cells ? mutable_data<scalar>(part(*cells, d)) : nullptr,
-                        mutable_data<scalar>(hidden) + d * P, mutable_data<scalar>(part(h_n, d)),
-                        mutable_data<scalar>(part(c_n, d)), mutable_data<scalar>(scratch),
-                        mutable_data<scalar>(gathered)});
-    kept.insert(kept.end(), {w_hh, scratch, gathered});
-    if (projected) kept.push_back(*w_hr);
+  for (int64_t d = 0; d < s.dirs; ++d) {
+    const int64_t index = layer * s.dirs + d, place = memory.cells ? index : d;
+    const CellWeights& w = s.weights[index];
+    linear(matrix(memory.gates, place, R, 4 * H), x, w.w_ih, summed<scalar>(w.b_ih, w.b_hh));
+    OptionalTensor w_hh = w.w_hh, w_hr = w.w_hr;
+    if (!in_place) w_hh = packed<scalar>(*w.w_hh, true, true);
+    if (!in_place && w_hr) w_hr = packed<scalar>(*w.w_hr, true, false);
+    const OptionalTensor scratch = if_needed(s.flags.projected, {N, H});
+    const OptionalTensor gathered = if_needed(s.mixes_rows(), {threads.pieces, N, P});
+    TimeLstmForward<scalar> p;
+    p.seq = s.sequence(d == 1);
+    p.H = H;
+    p.P = P;
+    p.hidden_stride = s.width();
+    p.in_place = in_place;
+    p.w_hh = data<scalar>(w_hh);
+    p.w_hr = data<scalar>(w_hr);
+    p.peephole = data<scalar>(w.peephole);
+    p.zeros = data<scalar>(zero_row);
+    p.h0 = part<scalar>(memory.h0, index, N * P);
+    p.gates = part<scalar>(memory.gates, place, R * 4 * H);
+    p.cells = part<scalar>(memory.cells, index, R * H);
+    p.hidden = part<scalar>(hidden, d, P);
+    p.h = part<scalar>(memory.h_n, index, N * P);
+    p.c = part<scalar>(memory.c_n, index, N * H);
+    p.scratch = part<scalar>(scratch, 0, 0);
+    p.gathered = part<scalar>(gathered, 0, 0);
+    problems.push_back(p);
+    kept.insert(kept.end(), {w_hh, w_hr, scratch, gathered});
   }
   threads.run([&](int64_t d, const cpu::Part& part) {
     cpu::kernels<scalar>().time_lstm_forward(problems[d], part);
@@ -98,85 +110,83 @@ void TimeLane<scalar>::forward(const StackArguments& stack, int64_t layer, const
 }
 
 template <class scalar>
-std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& stack, int64_t layer,
-                                               const TimeLayerSaved& saved,
+std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& s, int64_t layer,
+                                               const Tensor& x, const Tensor& hidden,
+                                               const TimeLaneMemory& memory,
                                                const OptionalTensor& d_hidden,
-                                               const OptionalTensor& d_cells, const Tensor& dh,
-                                               const Tensor& dc, const Tensor& d_x) {
-  const int64_t H = stack.H, P = stack.P, R = stack.R, N = stack.N;
-  const Tensor& like = saved.x;
-  const Tensor zero_row = zeros(like, {H});
-  // What the kernel leaves for the products after the loop, of one direction.
+                                               const OptionalTensor& d_cells, const Tensor& d_x) {
+  const int64_t H = s.H, P = s.P, R = s.R, N = s.N;
+  const Tensor zero_row = zeros(x, {H});
+  // What the kernel reads, and leaves for the products after the loop, of one direction.
   struct Direction {
     Tensor w_hh, d_preact, h_prev;
-    OptionalTensor w_hr, r, d_projected, d_peephole, scratch;
-  };
-  const auto if_projected = [&](const Sizes& sizes) {
-    return stack.flags.projected ? OptionalTensor(empty(like, sizes)) : OptionalTensor();
-  };
-  const auto pointer = [](const OptionalTensor& t) {
-    return t ? mutable_data<scalar>(*t) : nullptr;
+    OptionalTensor w_hr, r, d_projected, scratch, d_peephole;
   };
   std::vector<Direction> directions;
   std::vector<TimeLstmBackward<scalar>> problems;
-  for (int64_t d = 0; d < stack.dirs; ++d) {
-    const CellWeights& w = stack.weights[layer * stack.dirs + d];
-    Direction s{packed<scalar>(*w.w_hh, false, false),
-                empty(like, {R, 4 * H}),
-                empty(like, {R, P}),
-                w.w_hr ? OptionalTensor(packed<scalar>(*w.w_hr, false, false)) : OptionalTensor(),
-                if_projected({R, H}),
-                if_projected({R, P}),
-                w.peephole ? OptionalTensor(zeros(like, {N, 3, H})) : OptionalTensor(),
-                if_projected({N, H})};
-    problems.push_back({stack.sequence(d == 1),
-                        H,
-                        P,
-                        stack.width(),
-                        stack.width(),
-                        data<scalar>(s.w_hh),
-                        data<scalar>(s.w_hr),
-                        data<scalar>(w.peephole),
-                        data<scalar>(zero_row),
-                        data<scalar>(part(saved.h0, d)),
-                        data<scalar>(part(saved.c0, d)),
-                        data<scalar>(part(saved.gates, d)),
-                        data<scalar>(part(saved.cells, d)),
-                        data<scalar>(saved.hidden) + d * P,
-                        d_hidden ? data<scalar>(*d_hidden) + d * P : nullptr,
-                        data<scalar>(part(d_cells, d)),
-                        mutable_data<scalar>(s.d_preact),
-                        mutable_data<scalar>(s.h_prev),
-                        pointer(s.r),
-                        pointer(s.d_projected),
-                        mutable_data<scalar>(part(dh, d)),
-                        mutable_data<scalar>(part(dc, d)),
-                        pointer(s.d_peephole),
-                        pointer(s.scratch)});
-    directions.push_back(s);
+  for (int64_t d = 0; d < s.dirs; ++d) {
+    const int64_t index = layer * s.dirs + d;
+    const CellWeights& w = s.weights[index];
+    Direction here{packed<scalar>(*w.w_hh, false, false),
+                   empty(x, {R, 4 * H}),
+                   empty(x, {R, P}),
+                   {},
+                   {},
+                   {},
+                   {},
+                   {}};
+    if (w.w_hr) {
+      here.w_hr = packed<scalar>(*w.w_hr, false, false);
+      here.r = empty(x, {R, H});
+      here.d_projected = empty(x, {R, P});
+      here.scratch = empty(x, {N, H});
+    }
+    if (w.peephole) here.d_peephole = zeros(x, {N, 3, H});
+    TimeLstmBackward<scalar> p;
+    p.seq = s.sequence(d == 1);
+    p.H = H;
+    p.P = P;
+    p.hidden_stride = s.width();
+    p.d_hidden_stride = s.width();
+    p.w_hh = data<scalar>(here.w_hh);
+    p.w_hr = data<scalar>(here.w_hr);
+    p.peephole = data<scalar>(w.peephole);
+    p.zeros = data<scalar>(zero_row);
+    p.h0 = part<scalar>(memory.h0, index, N * P);
+    p.c0 = part<scalar>(memory.c0, index, N * H);
+    p.gates = part<scalar>(memory.gates, index, R * 4 * H);
+    p.cells = part<scalar>(memory.cells, index, R * H);
+    p.hidden = part<scalar>(hidden, d, P);
+    p.d_hidden = part<scalar>(d_hidden, d, P);
+    p.d_cells = part<scalar>(d_cells, index, R * H);
+    p.d_preact = part<scalar>(here.d_preact, 0, 0);
+    p.h_prev = part<scalar>(here.h_prev, 0, 0);
+    p.r = part<scalar>(here.r, 0, 0);
+    p.d_projected = part<scalar>(here.d_projected, 0, 0);
+    p.dh = part<scalar>(memory.h_n, index, N * P);
+    p.dc = part<scalar>(memory.c_n, index, N * H);
+    p.d_peephole = part<scalar>(here.d_peephole, 0, 0);
+    p.scratch = part<scalar>(here.scratch, 0, 0);
+    problems.push_back(p);
+    directions.push_back(here);
   }
-  Threads::plan<scalar>(stack).run([&](int64_t d, const cpu::Part& part) {
+  Threads::plan<scalar>(s).run([&](int64_t d, const cpu::Part& part) {
     cpu::kernels<scalar>().time_lstm_backward(problems[d], part);
   });
   std::vector<Tensor> d_weights;
-  for (int64_t d = 0; d < stack.dirs; ++d) {
-    const CellWeights& w = stack.weights[layer * stack.dirs + d];
-    const Direction& s = directions[d];
-    product(d_x, s.d_preact, w.w_ih, d > 0);
+  for (int64_t d = 0; d < s.dirs; ++d) {
+    const CellWeights& w = s.weights[layer * s.dirs + d];
+    const Direction& here = directions[d];
+    product(d_x, here.d_preact, w.w_ih, d > 0);
     CellWeightGradients gradients;
-    gradients.w_ih = empty(like, sizes_of(w.w_ih));
-    product(*gradients.w_ih, transposed(s.d_preact), saved.x, false);
-    gradients.w_hh = empty(like, sizes_of(*w.w_hh));
-    product(*gradients.w_hh, transposed(s.d_preact), s.h_prev, false);
+    gradients.w_ih = weight_gradient(w.w_ih, here.d_preact, x);
+    gradients.w_hh = weight_gradient(*w.w_hh, here.d_preact, here.h_prev);
     if (w.b_ih) {
-      gradients.b_ih = column_sums(s.d_preact);
+      gradients.b_ih = column_sums(here.d_preact);
       gradients.b_hh = torch::stable::clone(*gradients.b_ih);
     }
-    if (w.w_hr) {
-      gradients.w_hr = empty(like, sizes_of(*w.w_hr));
-      product(*gradients.w_hr, transposed(*s.d_projected), *s.r, false);
-    }
-    if (w.peephole) gradients.peephole = column_sums(*s.d_peephole);
+    if (w.w_hr) gradients.w_hr = weight_gradient(*w.w_hr, *here.d_projected, *here.r);
+    if (w.peephole) gradients.peephole = column_sums(*here.d_peephole);
     gradients.append_to(d_weights);
   }
   return d_weights;

@@ -84,6 +84,26 @@ inline Tensor zeros(const Tensor& like, const Sizes& sizes) {
   return torch::stable::new_zeros(like, sizes);
 }
 
+// A (rows, columns) matrix with the given strides inside t, from element `offset` on. One cheap
+// call where views through the dispatcher would take several.
+inline Tensor matrix(const Tensor& t, int64_t offset, int64_t rows, int64_t columns,
+                     int64_t row_stride, int64_t column_stride) {
+  const int64_t sizes[] = {rows, columns}, strides[] = {row_stride, column_stride};
+  AtenTensorHandle view;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch__reinterpret_tensor(t.get(), 2, sizes, strides, offset, &view));
+  return Tensor(view);
+}
+
+// Matrix number `index` of the contiguous matrices (rows, columns) that t holds.
+inline Tensor matrix(const Tensor& t, int64_t index, int64_t rows, int64_t columns) {
+  return matrix(t, index * rows * columns, rows, columns, columns, 1);
+}
+
+inline Tensor transposed(const Tensor& t) {
+  return matrix(t, 0, t.size(1), t.size(0), t.stride(1), t.stride(0));
+}
+
 template <class scalar>
 const scalar* data(const Tensor& t) {
   return static_cast<const scalar*>(t.const_data_ptr());

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every instruction set that this machine has computes the right numbers, and it alone runs."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from cases import EVERYTHING, TOGETHER, Case, arguments
+from child import instruction_sets, run_alone
+from operators import DTYPES, call, check
+
+CPU_SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cpu"
+WIDE = Case(T=9, N=17, D=33, H=65, L=3, P=41, peephole=True, bidirectional=True, packed=True)
+ONE_STEP = Case(T=1, N=2, D=5, H=77, L=2, P=35)  # reads its weights unpacked
+SETS = instruction_sets()
+ALL_SETS = {"generic": 16, "avx2": 32, "avx512": 64}  # bytes of a vector
+
+
+def assert_runs(isa: str) -> None:
+    """A packed block is four vectors wide: with one column and one k, that is what is allocated."""
+    case = Case(T=5, N=1, D=1, H=1)
+    made = arguments(case, torch.float32)
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        call(case, made)
+    sizes = {event.self_cpu_memory_usage for event in seen.events()}
+    blocks = {4 * width for width in ALL_SETS.values()}
+    assert sizes & blocks == {4 * ALL_SETS[isa]}, f"{isa} asked for, allocations {sorted(sizes)}"
+
+
+def values_and_gradients(isa: str) -> None:
+    assert_runs(isa)
+    for case in (EVERYTHING, WIDE, ONE_STEP, *TOGETHER):
+        for dtype in DTYPES:
+            for lanes in (1, 2):
+                print(isa, case, dtype, lanes, flush=True)
+                check(case, dtype, lanes)
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_values_and_gradients(isa: str) -> None:
+    run_alone(values_and_gradients, isa, LTLSTM_CPU_ISA=isa)
+
+
+@pytest.mark.parametrize("asked", ["", "avx512", "no such set"])
+def test_the_widest_runs_unless_a_narrower_is_asked_for(asked: str) -> None:
+    run_alone(assert_runs, list(SETS)[-1], LTLSTM_CPU_ISA=asked)
+
+
+@pytest.mark.parametrize("isa", ALL_SETS)
+def test_no_code_is_shared_between_instruction_sets(isa: str, tmp_path: Path) -> None:
+    # Of two weak functions of one name the linker keeps either. An AVX-512 copy of an inline
+    # function would then serve every table, on machines without AVX-512 too. Unoptimised, since
+    # then nothing is inlined by luck.
+    target, source = tmp_path / "kernels.o", CPU_SOURCES / f"isa_{isa}.cpp"
+    compiler = [os.environ.get("CXX", "g++"), "-std=c++17", "-O0", f"-I{CPU_SOURCES.parent}"]
+    subprocess.run([*compiler, "-c", source, "-o", target], check=True)
+    listing = subprocess.run(["nm", "-C", target], check=True, capture_output=True, text=True)
+    symbols = [line.split(maxsplit=2)[-2:] for line in listing.stdout.splitlines()]
+    weak = {name for kind, name in symbols if kind in "VWu" and not name.startswith("DW.ref.")}
+    assert {name for name in weak if f"::{isa}_kernels<" not in name} == set()
+    assert len(weak) == 2  # the two tables themselves, each of which has a name of its own
