@@ -1,43 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench [BENCH ...]`: runs benchmarks, from the repository's root."""
+"""`python -m bench`: runs the benchmarks, from the root; `report` and `table` read them."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from bench import record, time_lstm
+from bench import measured, record, report, run
+from bench.groups import GROUPS
 
-BENCHES = {"time_lstm": time_lstm.run}
+COMMANDS = {"report": report.main, "table": measured.main}
 
 
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
+    groups = "\n".join(
+        f"  {name:<15} {group.title} ({len(group.rows)} rows)" for name, group in GROUPS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Checks and times our modules beside torch's; prints a line a case and appends "
-        "it, with every sample, to a JSON lines file.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Checks and times our modules beside their peers: prints a line a row, and "
+        "appends\nit, with every sample, to a JSON lines file.",
+        epilog=f"groups:\n{groups}\n\ncommands on what was kept (--help tells more):\n"
+        "  report          tables, and plots as PNG\n"
+        "  table           where auto leaves a call to aten: ltlstm_kernels/measured.py",
+    )
+    parser.add_argument("group", nargs="*", help="which to run (default all), or a command")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds TEXT")
+    parser.add_argument(
+        "--quick", action="store_true", help="few rows, most threads, short: under a minute"
     )
     parser.add_argument(
-        "bench", nargs="*", default=[], help=f"which to run, of: {', '.join(BENCHES)} (default all)"
+        "--threads", type=int, nargs="+", metavar="COUNT", help="default: 1 and torch's own number"
     )
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds TEXT")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument(
-        "--threads",
-        type=int,
-        nargs="+",
-        default=[torch.get_num_threads()],
-        help="CPU thread counts, each run over all cases (default torch's own)",
+        "--seconds", type=float, metavar="S", help="about how long to time a row (default 0.5)"
     )
-    parser.add_argument("--seconds", type=float, default=1.0, help="about how long to time a case")
-    parser.add_argument("--out", type=Path, default=record.RESULTS, help="folder of the results")
-    options = parser.parse_args()
-    unknown = set(options.bench) - set(BENCHES)
+    parser.add_argument(
+        "--out", type=Path, default=record.RESULTS, metavar="FOLDER", help="of the results"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> None:
+    if arguments[:1] and arguments[0] in COMMANDS:
+        COMMANDS[arguments[0]](arguments[1:])
+        return
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = set(options.group) - set(GROUPS)
     if unknown:
-        parser.error(f"no benchmark named {', '.join(sorted(unknown))}")
-    for name in options.bench or BENCHES:
-        BENCHES[name](options)
+        parser.error(f"no group named {', '.join(sorted(unknown))}; --help lists them")
+    most = torch.get_num_threads()
+    kept = run.run(
+        run.Options(
+            groups=options.group or list(GROUPS),
+            only=options.only,
+            quick=options.quick,
+            threads=options.threads or sorted({most} if options.quick else {1, most}),
+            seconds=options.seconds or (0.1 if options.quick else 0.5),
+            path=options.out / "cpu.jsonl",
+        )
+    )
+    if kept:
+        print()
+        report.show(kept)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

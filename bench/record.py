@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as JSON lines: one a case, with what is needed to trust it later."""
+"""Results as JSON lines: one a row, with what is needed to trust it later."""
 
 import json
+import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,9 @@ def _commit() -> str:
     commit = _git("rev-parse", "--short=12", "HEAD")
     if commit is None:
         return "unknown"
-    return commit + ("+changes" if _git("status", "--porcelain") else "")
+    # What a run itself writes is no change of what it measures.
+    changes = _git("status", "--porcelain", "--", ".", ":!bench/results")
+    return commit + ("+changes" if changes else "")
 
 
 def _processor() -> str:
@@ -40,22 +45,41 @@ def _processor() -> str:
     return f"{names[0]} x{len(names)}" if names else platform.processor() or platform.machine()
 
 
-def facts(device: str) -> dict[str, Any]:
+def _onnxruntime() -> str | None:
+    try:
+        return version("onnxruntime")
+    except PackageNotFoundError:
+        return None
+
+
+def facts() -> dict[str, Any]:
     """The machine, the versions and the commit, as every line carries them."""
-    found = {
+    return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),
         "ltlstm": ltlstm.__version__,
         "torch": torch.__version__,
+        "onnxruntime": _onnxruntime(),
         "python": platform.python_version(),
         "processor": _processor(),
+        "load": round(os.getloadavg()[0], 2),  # before the run: of others
     }
-    if device == "cuda":
-        found |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    return found
 
 
-def append(folder: Path, bench: str, row: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{bench}.jsonl", "a") as file:
-        file.write(json.dumps({"bench": bench, **row}) + "\n")
+def append(path: Path, row: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["group"], row["name"], row["mode"], row["threads"]
+
+
+def load(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """The newest line of each row, among those from the processor that ran last, in the order of
+    the first run."""
+    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    rows.sort(key=lambda row: row["time"])  # stable: lines of one run keep their order
+    newest = {_key(row): row for row in rows if row["processor"] == rows[-1]["processor"]}
+    return list(newest.values())

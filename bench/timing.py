@@ -1,17 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one timer: calls take turns, so that what disturbs one disturbs its peer, and every sample
-is kept. A case disturbed too much is measured again, and after three tries not reported.
+"""The one timer: calls take turns, so that what disturbs one disturbs its peers, and every sample
+is kept. What was disturbed too much is measured again, and after three tries not reported.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
+from typing import Any, NamedTuple
 
 ATTEMPTS = 3
-MIN_ROUNDS, MAX_ROUNDS = 7, 200
-# Above this ratio of the peer's median to its minimum the machine was busy with something else.
+MIN_TURNS, MAX_TURNS = 5, 20
+# A turn is a burst of so many samples, or of so many seconds.
+BURST, BURST_SECONDS = 10, 0.02
+# Before a turn all rest until the last one's idle threads no longer spin: for about 4 ms after a
+# product in torch's libgomp, 20 ms in onnxruntime (CPU time burnt in a sleep, 2-core Xeon).
+REST = 0.025
+# A call this long is not warmed before each turn: it outlasts what it finds cold.
+LONG = 0.05
+# Above this ratio of a peer's median to its minimum the machine was busy with something else.
 STEADY = 1.5
+
+
+class Call(NamedTuple):
+    """What is timed, and what must hold meanwhile: entered before a turn, outside of the timing."""
+
+    run: Callable[[], Any]
+    around: Callable[[], AbstractContextManager] = nullcontext
 
 
 @dataclass(frozen=True)
@@ -34,35 +50,53 @@ class Timing:
 
 
 def measure(
-    calls: Mapping[str, Callable[[], object]],
-    peer: str,
+    calls: Mapping[str, Call],
+    peers: Collection[str],
     seconds: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], object] = time.sleep,
 ) -> dict[str, Timing] | None:
-    """Times the calls in turn for about `seconds`; None where the peer was never steady."""
+    """Times the calls in turn for about `seconds`; None where some peer was never steady."""
     for _ in range(ATTEMPTS):
-        timings = _interleave(calls, seconds, clock)
-        if timings[peer].steady:
+        timings = _interleave(calls, seconds, clock, rest)
+        if all(timings[peer].steady for peer in peers):
             return timings
     return None
 
 
 def _interleave(
-    calls: Mapping[str, Callable[[], object]], seconds: float, clock: Callable[[], float]
+    calls: Mapping[str, Call],
+    seconds: float,
+    clock: Callable[[], float],
+    rest: Callable[[float], object],
 ) -> dict[str, Timing]:
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    cost: dict[str, float] = {}
+
     def sample(name: str) -> float:
         start = clock()
-        calls[name]()
+        calls[name].run()
         return clock() - start
 
+    def turn(name: str) -> None:
+        rest(REST)
+        with calls[name].around():
+            if cost[name] < LONG:
+                sample(name)  # finds its threads asleep and its data out of the cache
+            start = clock()
+            for _ in range(BURST):
+                samples[name].append(sample(name))
+                if clock() - start >= BURST_SECONDS:
+                    break
+
+    for name, call in calls.items():
+        with call.around():
+            sample(name)  # the first call allocates and packs
+            cost[name] = sample(name)
+    round_cost = sum(REST + max(c, min(BURST * c, BURST_SECONDS)) for c in cost.values())
     order = list(calls)
-    for name in order:
-        sample(name)  # the first call allocates and packs
-    cost = sum(sample(name) for name in order)
-    rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(seconds / max(cost, 1e-9))))
-    samples: dict[str, list[float]] = {name: [] for name in order}
-    for _ in range(rounds):
+    for _ in range(max(MIN_TURNS, min(MAX_TURNS, int(seconds / round_cost)))):
         for name in order:
-            samples[name].append(sample(name))
-        order.reverse()  # neither is always the one that finds the other's data in the cache
-    return {name: Timing(samples[name]) for name in calls}
+            turn(name)
+        order.reverse()  # none always follows the same other
+    return {name: Timing(found) for name, found in samples.items()}

@@ -2,23 +2,31 @@
 """Which implementation serves a call, and, for each that does not, every reason why.
 
 cuda, triton and cpu are this package's kernels, aten is torch's own LSTM, reference the plain torch
-loops. The reference takes everything, so `auto` always finds one.
+loops. The reference takes everything, so `auto` always finds one. Who says it, the first that does:
+the argument, `use_backend`, the environment variable LTLSTM_BACKEND. With LTLSTM_STRICT=1 a call
+that `auto` cannot serve by a kernel of ours is an error. Both variables are read at each call;
+under torch.compile and torch.export, when the call is traced.
 """
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
 import ltlstm_kernels
+from ltlstm_kernels.measured import Sizes, aten_is_faster
 
 BACKENDS = ("auto", "cuda", "triton", "cpu", "aten", "reference")
 
 # `auto` takes the first of these that can run.
 _PREFERENCE = ("cuda", "cpu", "aten", "reference")
+_KERNELS = ("cuda", "triton", "cpu")
 
-# Half types are storage on the CPU: such a call is computed in float32.
-_CPU_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_HALF = (torch.bfloat16, torch.float16)
+_CPU_DTYPES = (torch.float32, torch.float64, *_HALF)
 
 
 class Asked(NamedTuple):
@@ -29,6 +37,65 @@ class Asked(NamedTuple):
     dtype: torch.dtype  # of the input
     beyond_torch: Sequence[str]  # features that torch's own LSTM lacks
     python_only: str | None  # why a kernel would not see the whole call, as under vmap
+    autocast: torch.dtype | None = None  # the dtype that autocast asks for
+    sizes: Sizes | None = None  # where the table of measurements knows the operator
+
+
+class _Local(threading.local):
+    """What `use_backend` and `question` say to the calls of this thread.
+
+    In __init__, so that each thread has them in its instance: torch.compile guards no others.
+    """
+
+    def __init__(self) -> None:
+        self.named: str | None = None
+        self.asking = False
+
+
+_local = _Local()
+
+
+class _Question(BaseException):
+    """Carries what a call asks out of it; no handler on the way may take it for an error."""
+
+    def __init__(self, requested: str | None, asked: Asked) -> None:
+        self.requested, self.asked = requested, asked
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """The backend of this thread's calls inside that name none themselves; the innermost counts.
+
+    name: one of ``auto, cuda, triton, cpu, aten, reference``, else ValueError. A call inside that
+    it cannot serve raises RuntimeError. Compiled functions compile again where it has changed.
+    """
+    _check_name("use_backend", name)
+    before = _local.named
+    _local.named = name
+    try:
+        yield
+    finally:
+        _local.named = before
+
+
+def _check_name(where: str, name: str) -> None:
+    if name not in BACKENDS:
+        raise ValueError(f"{where}: backend must be one of {BACKENDS}, got {name!r}")
+
+
+def requested(argument: str | None) -> tuple[str, str]:
+    """The backend a call shall have, and who says so; unchecked."""
+    if argument is not None:
+        return argument, "the argument"
+    if _local.named is not None:
+        return _local.named, "use_backend"
+    variable = os.environ.get("LTLSTM_BACKEND")
+    return (variable, "LTLSTM_BACKEND") if variable else ("auto", "default")
+
+
+def strict() -> bool:
+    """Whether every fallback shall be an error."""
+    return os.environ.get("LTLSTM_STRICT", "0") not in ("", "0")
 
 
 def _missing_library(name: str) -> str | None:
@@ -66,11 +133,86 @@ def reasons(backend: str, asked: Asked) -> list[str]:
 
 def choose(backend: str | None, asked: Asked) -> str:
     """The backend that serves the call. One that was named and cannot raises RuntimeError."""
-    if backend is None or backend == "auto":
-        return next(name for name in _PREFERENCE if not reasons(name, asked))
-    if backend not in BACKENDS:
-        raise ValueError(f"{asked.op}: backend must be one of {BACKENDS}, got {backend!r}")
-    found = reasons(backend, asked)
+    if _local.asking:
+        raise _Question(backend, asked)
+    name, source = requested(backend)
+    if name == "auto":
+        return _automatic(asked)
+    _check_name(asked.op if source == "the argument" else f"{asked.op}: {source}", name)
+    found = reasons(name, asked)
     if found:
-        raise RuntimeError(f"{asked.op}: backend {backend!r} cannot run: {'; '.join(found)}")
-    return backend
+        by = "" if source == "the argument" else f", named by {source},"
+        raise RuntimeError(f"{asked.op}: backend {name!r}{by} cannot run: {'; '.join(found)}")
+    return name
+
+
+def _automatic(asked: Asked) -> str:
+    chosen = next(name for name in _PREFERENCE if not reasons(name, asked))
+    if chosen == "cpu" and _slower_than_aten(asked):
+        return "aten"  # a choice, not a fallback
+    if chosen not in _KERNELS and strict():
+        kernel = asked.device if asked.device in _KERNELS else "cpu"
+        why = "; ".join(reasons(kernel, asked))
+        raise RuntimeError(
+            f"{asked.op}: LTLSTM_STRICT forbids the fallback to {chosen!r}; backend {kernel!r} "
+            f"cannot run: {why}"
+        )
+    return chosen
+
+
+def _slower_than_aten(asked: Asked) -> bool:
+    if torch.compiler.is_compiling():  # first: a look at the sizes would make them constants
+        return False
+    if asked.sizes is None or asked.dtype != torch.float32 or asked.autocast is not None:
+        return False
+    return aten_is_faster(asked.op, asked.sizes) and not reasons("aten", asked)
+
+
+def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
+    """What the call is computed in. Half types are storage on the CPU; under autocast only aten
+    rounds the weights."""
+    if asked.autocast is not None:
+        return asked.autocast if backend == "aten" else torch.float32
+    return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype
+
+
+def notes(backend: str, asked: Asked) -> list[str]:
+    """What is worth knowing about this call on this backend."""
+    found = []
+    dtype = asked.dtype if asked.autocast is None else asked.autocast
+    inner = compute_dtype(backend, asked)
+    if inner != dtype:
+        found.append(f"computed in {inner}, returned in {dtype}")
+    if backend == "aten" and asked.device == "cuda":
+        found.append("aten copies the weights at each call: they do not lie in one piece of memory")
+    if backend == "reference":
+        found.append("plain torch loops: several torch calls a time step")
+    return found
+
+
+def question(call: Callable[[], object]) -> tuple[str | None, Asked] | None:
+    """The argument ``backend`` and what the first choice within ``call`` is asked; nothing is
+    computed. None where nothing asks."""
+    _local.asking = True
+    try:
+        call()
+    except _Question as stopped:
+        return stopped.requested, stopped.asked
+    finally:
+        _local.asking = False
+    return None
+
+
+def missing(name: str) -> list[str]:
+    """Every reason why this backend cannot run a float32 LSTM on this machine; empty if it can."""
+    on_gpu = name in ("cuda", "triton")
+    device = "cuda" if on_gpu else "cpu"
+    found = reasons(name, Asked("lstm", device, torch.float32, (), None))
+    if on_gpu and not torch.cuda.is_available():
+        found.append("torch sees no CUDA device")
+    return found
+
+
+def available_backends() -> list[str]:
+    """The backends that can run a float32 LSTM here; ``python -m ltlstm.info`` tells why not."""
+    return [name for name in BACKENDS if name != "auto" and not missing(name)]

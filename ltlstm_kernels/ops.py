@@ -120,28 +120,30 @@ def lt_lstm_forward(
     peephole: bool,
     bidirectional: bool,
     save: bool,
+    lanes: bool | None = None,
 ) -> Trajectory:
     """The stack with a layer-LSTM over its layers' outputs (arXiv 1808.09522).
 
     0 masks, or L-1 that act between time layers only, or L that the layer-LSTM reads through too.
+    `lanes`: whether the two lanes run side by side; None leaves it to the plan.
     """
     return Trajectory(
         *torch.ops.ltlstm.lt_lstm_forward(
             input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
             _plain(traj_weights), _stacked(masks), batch_sizes, _plain_or_none(reset),
-            bias, projected, peephole, bidirectional, save,
+            bias, projected, peephole, bidirectional, save, lanes,
         )
     )  # fmt: skip
 
 
 def lt_lstm_backward(
-    grads: Sequence[Tensor | None], saved: Sequence, flags: Sequence[bool]
+    grads: Sequence[Tensor | None], saved: Sequence, flags: Sequence[bool | None]
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
     """Gradients of input, h0, c0, weights and traj_weights.
 
     grads: of output, h_n, c_n, hidden, cells, traj_hidden, traj_cells. saved: input, h0, c0,
     weights, traj_weights, masks (stacked), batch_sizes, reset, output, hidden, cells, gates,
-    traj_hidden, traj_cells, traj_gates. flags as above.
+    traj_hidden, traj_cells, traj_gates. flags: those and lanes.
     """
     return torch.ops.ltlstm.lt_lstm_backward(*map(_plain_or_none, grads), *saved, *flags)
 
@@ -189,7 +191,7 @@ def _lstm_stack_forward_fake(input, h0, c0, weights, masks, batch_sizes, reset, 
 
 
 def _lt_lstm_forward_fake(input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, *flags):
-    *_, bidirectional, save = flags
+    *_, bidirectional, save, _ = flags
     rows, G = input.shape[:-1], (2 if bidirectional else 1) * c0.shape[2]
     time = _time_lane_fake(input, h0, c0, bidirectional, save, top=True)
     layers, *wide = time[3].shape

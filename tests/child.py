@@ -16,9 +16,18 @@ from ltlstm_kernels import build_info
 WATCHDOG_S = 300
 
 
-def run_alone(function: Callable[..., None], *arguments: object, **environment: str) -> None:
-    """Calls a module-level function; what it raises, prints or hangs in fails the test."""
+def run_alone(
+    function: Callable[..., None],
+    *arguments: object,
+    cores: int | None = None,
+    **environment: str,
+) -> None:
+    """Calls a module-level function, on that many cores; its exception, crash or hang fails."""
     code = f"from {function.__module__} import {function.__name__} as f; f(*{arguments!r})"
+    if cores is not None:
+        # Before torch is there: its thread pool looks once how many cores it has.
+        mine = set(sorted(os.sched_getaffinity(0))[:cores])
+        code = f"import os; os.sched_setaffinity(0, {mine}); {code}"
     child = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},

@@ -32,10 +32,13 @@ def names(lanes: int) -> tuple[str, ...]:
     return OUTPUTS if lanes == 1 else LT_OUTPUTS
 
 
-def call(case: Case, made: dict[str, Any], save: bool = True) -> tuple[Tensor, ...]:
+def call(
+    case: Case, made: dict[str, Any], save: bool = True, side_by_side: bool | None = None
+) -> tuple[Tensor, ...]:
     """The operator's outputs as they come."""
-    op = ops.lt_lstm_forward if "traj_weights" in made else ops.lstm_stack_forward
-    return op(**made, **case.flags, save=save)
+    if "traj_weights" in made:
+        return ops.lt_lstm_forward(**made, **case.flags, save=save, lanes=side_by_side)
+    return ops.lstm_stack_forward(**made, **case.flags, save=save)
 
 
 def raw(made: dict[str, Any]) -> dict[str, Any]:
@@ -43,8 +46,13 @@ def raw(made: dict[str, Any]) -> dict[str, Any]:
     return made | {"masks": torch.stack(made["masks"]) if made["masks"] else None}
 
 
-def operator(case: Case, made: dict[str, Any]) -> Named:
-    results = call(case, made)
+def raw_flags(case: Case, lanes: int, side_by_side: bool | None = None) -> dict[str, Any]:
+    """The flags of the bare operators; of lt_lstm also how it is to run."""
+    return case.flags | ({"lanes": side_by_side} if lanes == 2 else {})
+
+
+def operator(case: Case, made: dict[str, Any], side_by_side: bool | None = None) -> Named:
+    results = call(case, made, side_by_side=side_by_side)
     if "traj_weights" not in made:
         return dict(zip(OUTPUTS, results[:5], strict=True))
     return dict(zip(LT_OUTPUTS, (*results[:5], *results[6:8]), strict=True))
@@ -84,11 +92,17 @@ def run(how: Run, case: Case, made: dict[str, Any], paths: tuple[str, ...], seed
     return results | named
 
 
-def check(case: Case, dtype: torch.dtype, lanes: int, paths: tuple[str, ...] = ()) -> None:
+def check(
+    case: Case,
+    dtype: torch.dtype,
+    lanes: int,
+    paths: tuple[str, ...] = (),
+    how: Run = operator,
+) -> None:
     """The operator against the reference: the outputs and every gradient, by the two-times rule."""
     paths = paths or names(lanes)
     assert_all_close(
-        run(operator, case, arguments(case, dtype, lanes), paths),
+        run(how, case, arguments(case, dtype, lanes), paths),
         run(oracle, case, arguments(case, F64, lanes), paths),
         run(oracle, case, arguments(case, torch.float32, lanes), paths),
     )

@@ -2,6 +2,7 @@
 """The stack operators against the float64 reference: outputs and every gradient."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,6 +29,12 @@ def test_values_and_gradients(case: Case, lanes: int, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("lanes, path", PATHS)
 def test_each_output_gradient_alone(case: Case, lanes: int, path: str) -> None:
     check(case, torch.float32, lanes, (path,))
+
+
+@pytest.mark.parametrize("case", [EVERYTHING, *TOGETHER], ids=str)
+def test_lanes_side_by_side(case: Case) -> None:
+    with threads(2):
+        check(case, torch.float32, 2, how=partial(operator, side_by_side=True))
 
 
 @LANES

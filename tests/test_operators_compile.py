@@ -13,7 +13,7 @@ from torch.export import Dim
 
 from cases import EVERYTHING, Case, arguments
 from ltlstm_kernels import ops
-from operators import call, leaves, names, operator, raw
+from operators import call, leaves, names, operator, raw, raw_flags
 
 LANES = pytest.mark.parametrize("lanes", [1, 2], ids=["lstm_stack", "lt_lstm"])
 # Every size another number: under dynamic shapes equal sizes become one symbol.
@@ -44,7 +44,7 @@ def test_opcheck_forward(case: Case, save: bool, lanes: int) -> None:
         for leaf in leaves(made).values():
             leaf.requires_grad_()
     op = torch.ops.ltlstm.lt_lstm_forward if lanes == 2 else torch.ops.ltlstm.lstm_stack_forward
-    checked(op.default, tuple(raw(made).values()), {**case.flags, "save": save})
+    checked(op.default, tuple(raw(made).values()), {**raw_flags(case, lanes), "save": save})
 
 
 @LANES
@@ -63,7 +63,7 @@ def test_opcheck_backward(case: Case, paths: str, lanes: int) -> None:
     # The second derivative runs the reference, whose steps follow the values in batch_sizes: what
     # depends on data cannot be traced, and torch.compile refuses double backward anyway.
     tests = STATIC if case.packed else ALL
-    checked(op.default, (*outer, *raw(made).values(), *saved), case.flags, tests)
+    checked(op.default, (*outer, *raw(made).values(), *saved), raw_flags(case, lanes), tests)
 
 
 @pytest.mark.parametrize("peephole", [False, True])

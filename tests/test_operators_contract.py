@@ -12,7 +12,7 @@ import torch
 import ltlstm.autograd  # noqa: F401
 from cases import EVERYTHING, Case, arguments
 from ltlstm_kernels import ops
-from operators import raw
+from operators import raw, raw_flags
 
 Made = dict[str, Any]
 Change = Callable[[Made], None]
@@ -178,7 +178,7 @@ def backward_arguments(lanes: int) -> tuple[Any, dict[str, Any]]:
     outer = {f"d_{k}": torch.randn_like(v) for k, v in results.items() if "gates" not in k}
     del results["h_n"], results["c_n"]
     op = torch.ops.ltlstm.lt_lstm_backward if lanes == 2 else torch.ops.ltlstm.lstm_stack_backward
-    return op, outer | raw(made) | results | CASE.flags
+    return op, outer | raw(made) | results | raw_flags(CASE, lanes)
 
 
 @pytest.mark.parametrize("lanes", [1, 2], ids=["stack", "lt"])

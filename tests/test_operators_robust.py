@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from cases import EVERYTHING, TOGETHER, Case, arguments
+from ltlstm_kernels import ops
 from operators import (
     Named,
     assert_identical,
     call,
+    leaves,
     names,
     operator,
     oracle,
@@ -47,6 +49,30 @@ def test_bit_equal_from_run_to_run_where_threads_meet(case: Case, lanes: int) ->
     first = everything(case, lanes, count=2)
     for _ in range(3):
         assert_identical(everything(case, lanes, count=2), first)
+
+
+@pytest.mark.parametrize("save", [True, False])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_lanes_side_by_side_give_the_same_numbers(case: Case, count: int, save: bool) -> None:
+    made = arguments(case, torch.float32, 2)
+    for leaf in leaves(made).values():
+        leaf.requires_grad_(save)
+
+    def outputs(lanes: bool) -> list[Tensor]:
+        results = list(ops.lt_lstm_forward(**made, **case.flags, save=save, lanes=lanes))
+        if save:
+            wanted = list(leaves(made).values())
+            results += torch.autograd.grad([r.sum() for r in results if r.requires_grad], wanted)
+        return results
+
+    # One thread in both: two would divide torch's large products otherwise than one does.
+    with threads(1):
+        expected = outputs(lanes=False)
+    with threads(count):
+        found = outputs(lanes=True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 @LANES

@@ -39,7 +39,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     lines = saved(path)[2]
     monkeypatch.undo()
     still_good(path, content, lines)
-    assert "No space left on device" in lines[0]
+    assert lines[0].endswith(f"No space left on device: '{path}'")
 
 
 def test_a_write_that_breaks_off_keeps_the_last_checkpoint(tmp_path):

@@ -177,6 +177,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits(small, tmp_path, stop_after):
     assert equal(without_times(whole), without_times(parts))
 
 
+def test_a_stop_that_cannot_be_saved_promises_the_last_checkpoint_only(small, tmp_path):
+    (tmp_path / "file").write_text("")  # a folder that cannot be made stands for a full disk
+    with pytest.raises(training.Stopped, match="step 3 of 12; .* goes on from the last checkp"):
+        run(small, tmp_path / "file" / "a.pt", stop_after=3)
+
+
 def test_a_finished_run_is_not_repeated(small, tmp_path):
     path = tmp_path / "a.pt"
     first, _, _ = run(small, path)

@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operators on the CPU: in which order the layers of the two lanes run.
+// The operators on the CPU: the stack of time-LSTMs and the bare cell.
 #include "binding/cpu_stack.h"
 
 namespace ltlstm::binding {
 namespace {
-
-// f(scalar) for the scalar type of a tensor.
-template <class Function>
-auto with_scalar(ScalarType type, const Function& f) {
-  return type == ScalarType::Double ? f(double()) : f(float());
-}
 
 using StackOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
@@ -71,111 +65,6 @@ StackGradients lstm_stack_backward(const OptionalTensor& d_output, const Optiona
   });
 }
 
-using TrajectoryOutputs =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-TrajectoryOutputs lt_lstm_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
-                                  const std::vector<Tensor>& weights,
-                                  const std::vector<Tensor>& traj_weights,
-                                  const OptionalTensor& masks, const OptionalTensor& batch_sizes,
-                                  const OptionalTensor& reset, bool bias, bool projected,
-                                  bool peephole, bool bidirectional, bool save) {
-  const StackArguments s("lt_lstm_forward", input, h0, c0, weights, masks, batch_sizes, reset,
-                         {bias, projected, peephole, bidirectional});
-  require_masks(s, /*with_last=*/true);
-  const std::vector<CellWeights> lane = s.layer_lane_weights(traj_weights);
-  return with_scalar(s.type, [&](auto zero) -> TrajectoryOutputs {
-    using scalar = decltype(zero);
-    const int64_t G = s.dirs * s.H, Q = s.width(), saved_layers = save ? s.L : 0;
-    const Sizes wide = {s.R, Q};
-    TimeLaneForward<scalar> time(s, input, h0, c0, save);
-    const Tensor output = empty(input, s.per_row(Q));
-    const Tensor hidden = empty(input, s.per_layer(saved_layers, Q));
-    const Tensor traj_hidden = empty(input, s.per_layer(save ? s.L - 1 : 0, Q));
-    const Tensor traj_cells = empty(input, s.per_layer(saved_layers, G));
-    const Tensor traj_gates = empty(input, s.per_layer(saved_layers, 4 * G));
-    // Without saving, one layer's memory of the layer lane serves all.
-    const Tensor gates_scratch = empty(input, {save ? 0 : s.R, 4 * G}),
-                 m_scratch = empty(input, {save ? 0 : s.R, G});
-    OptionalTensor g_below, m_below;
-    for (int64_t l = 0; l < s.L; ++l) {
-      const Tensor h = save ? layer_of(hidden, l, wide) : empty(input, wide);
-      time.run(l, h);
-      const Tensor gates = save ? layer_of(traj_gates, l, {s.R, 4 * G}) : gates_scratch;
-      const Tensor m = save ? layer_of(traj_cells, l, {s.R, G}) : m_scratch;
-      const Tensor g =
-          save && l < s.L - 1 ? layer_of(traj_hidden, l, wide) : matrix(output, 0, s.R, s.width());
-      const bool dropped = static_cast<int64_t>(s.masks.size()) == s.L;
-      LayerLane<scalar>::forward(lane[l], dropped ? time.x : h, g_below, m_below, gates, m, g);
-      g_below = g;
-      m_below = m;
-    }
-    return {output,     time.memory.h_n, time.memory.c_n, hidden,    time.cells,
-            time.gates, traj_hidden,     traj_cells,      traj_gates};
-  });
-}
-
-using TrajectoryGradients =
-    std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>, std::vector<Tensor>>;
-
-TrajectoryGradients lt_lstm_backward(
-    const OptionalTensor& d_output, const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-    const OptionalTensor& d_hidden, const OptionalTensor& d_cells,
-    const OptionalTensor& d_traj_hidden, const OptionalTensor& d_traj_cells, const Tensor& input,
-    const Tensor& h0, const Tensor& c0, const std::vector<Tensor>& weights,
-    const std::vector<Tensor>& traj_weights, const OptionalTensor& masks,
-    const OptionalTensor& batch_sizes, const OptionalTensor& reset, const Tensor& output,
-    const Tensor& hidden, const Tensor& cells, const Tensor& gates, const Tensor& traj_hidden,
-    const Tensor& traj_cells, const Tensor& traj_gates, bool bias, bool projected, bool peephole,
-    bool bidirectional) {
-  const StackArguments s("lt_lstm_backward", input, h0, c0, weights, masks, batch_sizes, reset,
-                         {bias, projected, peephole, bidirectional});
-  require_masks(s, /*with_last=*/true);
-  const std::vector<CellWeights> lane = s.layer_lane_weights(traj_weights);
-  const int64_t G = s.dirs * s.H, Q = s.width();
-  s.require_shape("output", output, s.per_row(Q));
-  s.require_shape("hidden", hidden, s.per_layer(s.L, Q));
-  s.require_shape("traj_hidden", traj_hidden, s.per_layer(s.L - 1, Q));
-  s.require_shape("traj_cells", traj_cells, s.per_layer(s.L, G));
-  s.require_shape("traj_gates", traj_gates, s.per_layer(s.L, 4 * G));
-  s.require_shape("d_output", d_output, s.per_row(Q));
-  s.require_shape("d_hidden", d_hidden, s.per_layer(s.L, Q));
-  s.require_shape("d_traj_hidden", d_traj_hidden, s.per_layer(s.L - 1, Q));
-  s.require_shape("d_traj_cells", d_traj_cells, s.per_layer(s.L, G));
-  return with_scalar(s.type, [&](auto zero) -> TrajectoryGradients {
-    using scalar = decltype(zero);
-    const Sizes wide = {s.R, Q};
-    const bool dropped = static_cast<int64_t>(s.masks.size()) == s.L;
-    TimeLaneBackward<scalar> time(s, input, h0, c0, cells, gates, d_h_n, d_c_n, d_cells);
-    std::vector<std::vector<Tensor>> d_lane(s.L);
-    const Tensor dg = cloned_or_zeros(d_output, input, wide), dm = zeros(input, {s.R, G});
-    OptionalTensor d_read;  // from the time layer above, of what it read
-    for (int64_t l = s.L - 1; l >= 0; --l) {
-      const Tensor h = layer_of(hidden, l, wide);
-      if (d_traj_cells) add<scalar>(layer_of(*d_traj_cells, l, {s.R, G}), dm);
-      LayerLayerSaved saved = {dropped ? masked<scalar>(h, s.masks[l]) : h, std::nullopt,
-                               std::nullopt, layer_of(traj_gates, l, {s.R, 4 * G}),
-                               layer_of(traj_cells, l, {s.R, G})};
-      if (l > 0) {
-        saved.g_below = layer_of(traj_hidden, l - 1, wide);
-        saved.m_below = layer_of(traj_cells, l - 1, {s.R, G});
-      }
-      const Tensor d_h = empty(input, wide);
-      d_lane[l] = LayerLane<scalar>::backward(lane[l], saved, dg, dm, d_h);
-      if (l > 0 && d_traj_hidden) add<scalar>(layer_of(*d_traj_hidden, l - 1, wide), dg);
-      // Both lanes read h through the same mask, or the layer lane reads it bare.
-      if (dropped && d_read) add<scalar>(*d_read, d_h);
-      if (dropped) multiply<scalar>(d_h, s.masks[l], d_h, false);
-      if (!dropped && d_read && s.masks.empty()) add<scalar>(*d_read, d_h);
-      if (!dropped && d_read && !s.masks.empty()) multiply<scalar>(*d_read, s.masks[l], d_h, true);
-      if (d_hidden) add<scalar>(layer_of(*d_hidden, l, wide), d_h);
-      d_read = time.run(l, l > 0 ? layer_of(hidden, l - 1, wide) : h, h, d_h);
-    }
-    return {*d_read, time.memory.h_n, time.memory.c_n, flattened(time.d_weights),
-            flattened(d_lane)};
-  });
-}
-
 using CellOutputs = std::tuple<Tensor, Tensor>;
 
 // (R, H) of the cell operators, checked.
@@ -228,8 +117,6 @@ CellGradients cell_backward(const OptionalTensor& d_h, const OptionalTensor& d_c
 STABLE_TORCH_LIBRARY_IMPL(ltlstm, CPU, m) {
   m.impl("lstm_stack_forward", TORCH_BOX(&ltlstm::binding::lstm_stack_forward));
   m.impl("lstm_stack_backward", TORCH_BOX(&ltlstm::binding::lstm_stack_backward));
-  m.impl("lt_lstm_forward", TORCH_BOX(&ltlstm::binding::lt_lstm_forward));
-  m.impl("lt_lstm_backward", TORCH_BOX(&ltlstm::binding::lt_lstm_backward));
   m.impl("cell_forward", TORCH_BOX(&ltlstm::binding::cell_forward));
   m.impl("cell_backward", TORCH_BOX(&ltlstm::binding::cell_backward));
 }

@@ -84,7 +84,7 @@ std::vector<Tensor> LayerLane<scalar>::backward(const CellWeights& w, const Laye
   OptionalTensor r;
   if (w.w_hr) {
     dr = empty(dm, sizes_of(dm));
-    product(dr, dg, *w.w_hr, false);
+    product(dr, dg, plain(*w.w_hr), false);
     r = empty(dm, sizes_of(dm));
   }
   const Tensor d_preact = empty(dm, sizes_of(saved.gates));
@@ -93,11 +93,11 @@ std::vector<Tensor> LayerLane<scalar>::backward(const CellWeights& w, const Laye
   if (w.w_hr) {
     gradients.w_hr = weight_gradient(*w.w_hr, dg, *r);
   }
-  product(d_x, d_preact, w.w_ih, false);
+  product(d_x, d_preact, plain(w.w_ih), false);
   gradients.w_ih = weight_gradient(w.w_ih, d_preact, saved.x);
   if (saved.g_below) {
     gradients.w_hh = weight_gradient(*w.w_hh, d_preact, *saved.g_below);
-    product(dg, d_preact, *w.w_hh, false);
+    product(dg, d_preact, plain(*w.w_hh), false);
   }
   if (w.b_ih) {
     gradients.b_ih = column_sums(d_preact);

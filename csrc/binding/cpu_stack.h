@@ -8,6 +8,12 @@
 
 namespace ltlstm::binding {
 
+// f(scalar) for the scalar type of a tensor.
+template <class Function>
+auto with_scalar(ScalarType type, const Function& f) {
+  return type == ScalarType::Double ? f(double()) : f(float());
+}
+
 // Layer `layer` of (L, ...) as a matrix.
 inline Tensor layer_of(const Tensor& t, int64_t layer, const Sizes& sizes) {
   return matrix(t, layer, sizes[0], sizes[1]);

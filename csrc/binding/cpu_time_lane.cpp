@@ -177,7 +177,7 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& s, int64_t 
   for (int64_t d = 0; d < s.dirs; ++d) {
     const CellWeights& w = s.weights[layer * s.dirs + d];
     const Direction& here = directions[d];
-    product(d_x, here.d_preact, w.w_ih, d > 0);
+    product(d_x, here.d_preact, plain(w.w_ih), d > 0);
     CellWeightGradients gradients;
     gradients.w_ih = weight_gradient(w.w_ih, here.d_preact, x);
     gradients.w_hh = weight_gradient(*w.w_hh, here.d_preact, here.h_prev);

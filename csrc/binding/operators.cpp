@@ -10,33 +10,31 @@
 STABLE_TORCH_LIBRARY(ltlstm, m) {
   m.def(
       "lstm_stack_forward(Tensor input, Tensor h0, Tensor c0, Tensor[] weights, Tensor? masks, "
-      "Tensor? batch_sizes, "
-      "Tensor? reset, bool bias, bool projected, bool peephole, bool bidirectional, bool save) -> "
+      "Tensor? batch_sizes, Tensor? reset, "
+      "bool bias, bool projected, bool peephole, bool bidirectional, bool save) -> "
       "(Tensor output, Tensor h_n, Tensor c_n, Tensor hidden, Tensor cells, Tensor gates)");
   m.def(
       "lstm_stack_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor? d_hidden, "
-      "Tensor? d_cells, "
-      "Tensor input, Tensor h0, Tensor c0, Tensor[] weights, Tensor? masks, Tensor? batch_sizes, "
-      "Tensor? reset, "
+      "Tensor? d_cells, Tensor input, Tensor h0, Tensor c0, Tensor[] weights, Tensor? masks, "
+      "Tensor? batch_sizes, Tensor? reset, "
       "Tensor output, Tensor hidden, Tensor cells, Tensor gates, "
       "bool bias, bool projected, bool peephole, bool bidirectional) -> "
       "(Tensor d_input, Tensor d_h0, Tensor d_c0, Tensor[] d_weights)");
   m.def(
-      "lt_lstm_forward(Tensor input, Tensor h0, Tensor c0, Tensor[] weights, Tensor[] "
-      "traj_weights, Tensor? masks, "
-      "Tensor? batch_sizes, Tensor? reset, bool bias, bool projected, bool peephole, bool "
-      "bidirectional, bool save) -> "
+      "lt_lstm_forward(Tensor input, Tensor h0, Tensor c0, Tensor[] weights, "
+      "Tensor[] traj_weights, Tensor? masks, Tensor? batch_sizes, Tensor? reset, "
+      "bool bias, bool projected, bool peephole, bool bidirectional, bool save, "
+      "bool? lanes) -> "
       "(Tensor output, Tensor h_n, Tensor c_n, Tensor hidden, Tensor cells, Tensor gates, "
       "Tensor traj_hidden, Tensor traj_cells, Tensor traj_gates)");
   m.def(
-      "lt_lstm_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor? d_hidden, Tensor? "
-      "d_cells, "
-      "Tensor? d_traj_hidden, Tensor? d_traj_cells, Tensor input, Tensor h0, Tensor c0, Tensor[] "
-      "weights, "
-      "Tensor[] traj_weights, Tensor? masks, Tensor? batch_sizes, Tensor? reset, Tensor output, "
-      "Tensor hidden, "
-      "Tensor cells, Tensor gates, Tensor traj_hidden, Tensor traj_cells, Tensor traj_gates, "
-      "bool bias, bool projected, bool peephole, bool bidirectional) -> "
+      "lt_lstm_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor? d_hidden, "
+      "Tensor? d_cells, Tensor? d_traj_hidden, Tensor? d_traj_cells, "
+      "Tensor input, Tensor h0, Tensor c0, Tensor[] weights, "
+      "Tensor[] traj_weights, Tensor? masks, Tensor? batch_sizes, Tensor? reset, "
+      "Tensor output, Tensor hidden, Tensor cells, Tensor gates, "
+      "Tensor traj_hidden, Tensor traj_cells, Tensor traj_gates, "
+      "bool bias, bool projected, bool peephole, bool bidirectional, bool? lanes) -> "
       "(Tensor d_input, Tensor d_h0, Tensor d_c0, Tensor[] d_weights, Tensor[] d_traj_weights)");
   m.def("cell_forward(Tensor preact, Tensor c, Tensor? peephole) -> (Tensor h, Tensor c_new)");
   m.def(

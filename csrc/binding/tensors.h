@@ -100,6 +100,10 @@ inline Tensor matrix(const Tensor& t, int64_t index, int64_t rows, int64_t colum
   return matrix(t, index * rows * columns, rows, columns, columns, 1);
 }
 
+// The matrix without what autograd knows of it, for products on a thread of our own, where nothing
+// keeps autograd out.
+inline Tensor plain(const Tensor& t) { return matrix(t, 0, t.size(0), t.size(1)); }
+
 inline Tensor transposed(const Tensor& t) {
   return matrix(t, 0, t.size(1), t.size(0), t.stride(1), t.stride(0));
 }

@@ -60,4 +60,8 @@ void Gang::meet(Share share) {
   }
 }
 
+void Progress::wait_for(int steps) const {
+  spin_until([&] { return steps_.load(std::memory_order_acquire) >= steps; });
+}
+
 }  // namespace ltlstm::cpu

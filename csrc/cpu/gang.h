@@ -40,4 +40,20 @@ class Gang {
   std::atomic<uint32_t> phase_{0};
 };
 
+// How far one thread has come, for another that follows it.
+class Progress {
+ public:
+  // `steps` are done, and what was written for them can be read by whoever has waited for them.
+  void reach(int steps) { steps_.store(steps, std::memory_order_release); }
+  void wait_for(int steps) const;
+
+  // No more steps will come: whoever waits goes on and finds this true.
+  void fail() { steps_.store(kFailed, std::memory_order_release); }
+  bool failed() const { return steps_.load(std::memory_order_acquire) == kFailed; }
+
+ private:
+  static constexpr int kFailed = 1 << 30;
+  std::atomic<int> steps_{0};
+};
+
 }  // namespace ltlstm::cpu

@@ -125,31 +125,38 @@ LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, co
   }
 }
 
+// One block of `rows` rows, at most kMost, a number the compiler must know.
+template <class Isa, int kMost, class scalar>
+LTLSTM_INLINE void product_rows(int64_t rows, int64_t K, const scalar* a, int64_t a_stride,
+                                const scalar* packed, Columns<Isa, scalar> columns, int64_t block,
+                                bool accumulate, scalar* c, int64_t c_stride) {
+  if constexpr (kMost > 0) {
+    if (rows == kMost)
+      product_tile<Isa, kMost, 1>(K, a, a_stride, packed, columns, block, accumulate, c, c_stride);
+    else
+      product_rows<Isa, kMost - 1>(rows, K, a, a_stride, packed, columns, block, accumulate, c,
+                                   c_stride);
+  }
+}
+
 // Blocks [first, last) of c (rows, .) = a (rows, K) times the packed b, added to c where
 // `accumulate`.
 template <class Isa, class scalar>
 LTLSTM_INLINE void product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride,
                            const scalar* packed, Columns<Isa, scalar> columns, int64_t first,
                            int64_t last, bool accumulate, scalar* c, int64_t c_stride) {
-  constexpr int kMost = Isa::kRows;
-  for (int64_t block = first; block < last;) {
-    int64_t i = 0;
-    for (; rows - i >= kMost; i += kMost)
-      product_tile<Isa, kMost, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate,
-                                  c + i * c_stride, c_stride);
-    for (; rows - i >= 2; i += 2)
-      product_tile<Isa, 2, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate,
-                              c + i * c_stride, c_stride);
-    if (rows == 1 &&
-        last - block >= 2) {  // one row alone: enough sums to hide the latency of an addition
+  int64_t block = first;
+  if (rows == 1)  // enough sums at once to hide the latency of an addition
+    for (; block + 2 <= last; block += 2)
       product_tile<Isa, 1, 2>(K, a, a_stride, packed, columns, block, accumulate, c, c_stride);
-      block += 2;
-      continue;
+  for (; block < last; ++block) {
+    int64_t tiles = (rows + Isa::kRows - 1) / Isa::kRows;
+    for (int64_t i = 0; i < rows; --tiles) {
+      const int64_t here = (rows - i + tiles - 1) / tiles;  // as even as can be: 4 + 4, not 6 + 2
+      product_rows<Isa, Isa::kRows>(here, K, a + i * a_stride, a_stride, packed, columns, block,
+                                    accumulate, c + i * c_stride, c_stride);
+      i += here;
     }
-    if (rows - i == 1)
-      product_tile<Isa, 1, 1>(K, a + i * a_stride, a_stride, packed, columns, block, accumulate,
-                              c + i * c_stride, c_stride);
-    ++block;
   }
 }
 

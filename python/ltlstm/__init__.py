@@ -5,7 +5,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ltlstm import autograd as autograd  # registers the operators' derivatives
 from ltlstm import functional, reference
+from ltlstm.convert import ConvertReport, convert_, convert_report, patch_torch
 from ltlstm.modules import LSTM, LTLSTM, LSTMCell, LTLSTMCell, ResidualLSTM
+from ltlstm.modules.explain import explain
+from ltlstm_kernels.backend import available_backends, use_backend
 
 try:
     __version__ = version("ltlstm")
@@ -13,12 +16,19 @@ except PackageNotFoundError:  # run from its sources
     __version__ = "unknown"
 
 __all__ = [
+    "ConvertReport",
     "LSTM",
     "LTLSTM",
     "LSTMCell",
     "LTLSTMCell",
     "ResidualLSTM",
     "__version__",
+    "available_backends",
+    "convert_",
+    "convert_report",
+    "explain",
     "functional",
+    "patch_torch",
     "reference",
+    "use_backend",
 ]

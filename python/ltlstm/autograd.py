@@ -44,7 +44,7 @@ class _Flat:
         return [fill(p) for p in layout]
 
 
-def _save(ctx: Any, tensors: Sequence[Any], flags: Sequence[bool]) -> None:
+def _save(ctx: Any, tensors: Sequence[Any], flags: Sequence[bool | None]) -> None:
     flat = _Flat(tensors)
     ctx.save_for_backward(*flat.tensors)
     ctx.layout, ctx.flags = flat.layout, tuple(flags)
@@ -68,12 +68,13 @@ def _register(
     outputs of what only the kernel's backward reads. run_reference: the differentiable outputs, in
     the operator's order.
     """
-    inputs = 3 + lists
+    leading = 3 + lists  # input, h0, c0 and the weights; masks, batch_sizes and reset follow
+    outputs = 4 if lists == 1 else 7  # output, hidden, cells, ...: all but h_n and c_n
 
     def setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, bias, projected, peephole, bidirectional, save = inputs
-        ctx.kept = save
-        _save(ctx, [*tensors, output[0], *output[3:]], (bias, projected, peephole, bidirectional))
+        tensors, rest = inputs[: leading + 3], inputs[leading + 3 :]
+        flags, ctx.kept, how = rest[: len(FLAGS)], rest[len(FLAGS)], rest[len(FLAGS) + 1 :]
+        _save(ctx, [*tensors, output[0], *output[3:]], (*flags, *how))
         ctx.mark_non_differentiable(*(output[i] for i in non_differentiable))
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -86,25 +87,23 @@ def _register(
         if any(g is not None for g in grads):
             found = backward_op(grads, saved, ctx.flags)
         else:
-            found = [None if isinstance(a, Tensor) else [None] * len(a) for a in saved[:inputs]]
-        return (*found, *(None,) * (3 + len(FLAGS) + 1))
+            found = [None if isinstance(a, Tensor) else [None] * len(a) for a in saved[:leading]]
+        return (*found, *(None,) * (3 + len(ctx.flags) + 1))
 
     def setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        _save(ctx, inputs[: -len(FLAGS)], inputs[-len(FLAGS) :])
+        tensors = len(gradients) + leading + 3 + outputs
+        _save(ctx, inputs[:tensors], inputs[tensors:])
 
     def double_backward(ctx: Any, *outer: Any) -> tuple[Any, ...]:
         saved = _saved(ctx)
-        first = len(saved) - inputs - 3 - outputs  # how many gradients come before input
-        grads, (arguments, extra) = (
-            saved[:first],
-            (saved[first:][:inputs], saved[first + inputs :][:3]),
-        )
-        flags = dict(zip(FLAGS, ctx.flags, strict=True))
+        grads, saved = saved[: len(gradients)], saved[len(gradients) :]
+        flags = dict(zip(FLAGS, ctx.flags, strict=False))  # how to run follows, and is not for it
+        arguments, extra = saved[:leading], saved[leading : leading + 3]
         second = _second(run_reference, grads, arguments, extra, flags, outer)
-        return (*second, *(None,) * (3 + outputs + len(FLAGS)))
+        return (*second, *(None,) * (3 + outputs + len(ctx.flags)))
 
-    # output, hidden, cells, ...: all outputs of the forward but h_n and c_n
-    outputs = 4 if lists == 1 else 7
+    # What the backward is given a gradient of: the outputs that have one.
+    gradients = [i for i in range(outputs + 2) if i not in non_differentiable]
     torch.library.register_autograd(
         f"ltlstm::{name}_forward", backward, setup_context=setup_forward
     )

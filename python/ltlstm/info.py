@@ -11,7 +11,8 @@ import torch
 
 import ltlstm
 import ltlstm_kernels
-from ltlstm_kernels import backend, build_info
+from ltlstm_kernels import build_info
+from ltlstm_kernels.backend import BACKENDS, missing
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -33,18 +34,8 @@ def _libraries() -> Iterator[tuple[str, str]]:
         yield name, library.error or str(library.path)
 
 
-def missing(name: str) -> list[str]:
-    """Every reason why this backend cannot run a float32 LSTM on this machine; empty if it can."""
-    on_gpu = name in ("cuda", "triton")
-    device = "cuda" if on_gpu else "cpu"
-    found = backend.reasons(name, backend.Asked("lstm", device, torch.float32, (), None))
-    if on_gpu and not torch.cuda.is_available():
-        found.append("torch sees no CUDA device")
-    return found
-
-
 def _backends() -> Iterator[tuple[str, str]]:
-    for name in backend.BACKENDS:
+    for name in BACKENDS:
         if name != "auto":
             yield name, "; ".join(missing(name)) or "available"
 

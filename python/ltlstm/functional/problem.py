@@ -10,6 +10,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from ltlstm_kernels.measured import Sizes
+
 # The tensors a compiled operator sees whole; the fakes stand for them under torch.export.
 _PLAIN = (Tensor, torch.nn.Parameter, FakeTensor, FunctionalTensor)
 
@@ -63,6 +65,12 @@ class Problem:
         """Output size of a layer, both directions."""
         return self.h0.shape[2] * self.flags.dirs
 
+    def sizes(self, gradients: bool) -> Sizes:
+        """As the table of measurements counts them."""
+        time = self.input if self.batch_sizes is None else self.batch_sizes
+        _, N, H = self.c0.shape
+        return Sizes(time.shape[0], N, H, self.layers, gradients)
+
     def tensors(self) -> list[Tensor]:
         """Everything floating-point that the caller gave."""
         return [
@@ -112,6 +120,9 @@ def initial_state(
         raise RuntimeError(f"{op}: input must have {expected} dimensions, got {input.dim()}")
     if (input if batch_sizes is None else batch_sizes).shape[0] == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")  # nn.LSTM's text
+    for i in (0, 1):
+        if weights[i].dim() != 2:
+            raise RuntimeError(f"{op}: weights[{i}] must have 2 dimensions, got {weights[i].dim()}")
     states = len(weights) // flags.per_cell
     H, P = weights[0].shape[0] // 4, weights[1].shape[1]
     if hx is None:
@@ -149,6 +160,14 @@ def check(p: Problem, autocast: bool) -> None:
         if tensor.dtype != dtype and not autocast:
             name = "hx" if tensor is p.h0 or tensor is p.c0 else "weights"
             raise RuntimeError(f"{p.op}: {name} must have dtype {dtype}, got {tensor.dtype}")
+    _check_shapes(p)
+    if p.batch_sizes is not None:
+        sizes = p.batch_sizes
+        if sizes.dtype != torch.int64 or sizes.dim() != 1 or sizes.device.type != "cpu":
+            raise ValueError(
+                f"{p.op}: batch_sizes must be int64 of shape (T,) on the CPU, got {sizes.dtype} of "
+                f"shape {tuple(sizes.shape)} on {sizes.device}"
+            )
     if p.reset is not None and (p.reset.dtype != torch.bool or p.reset.shape != p.input.shape[:-1]):
         raise ValueError(
             f"{p.op}: reset must be bool of shape {tuple(p.input.shape[:-1])}, got "
@@ -157,16 +176,42 @@ def check(p: Problem, autocast: bool) -> None:
     if p.lengths is not None:
         if p.batch_sizes is not None:
             raise ValueError(f"{p.op}: lengths must be None for packed input, got a tensor")
-        if p.lengths.is_floating_point() or p.lengths.shape != p.input.shape[1:2]:
+        integers = not (p.lengths.is_floating_point() or p.lengths.is_complex())
+        if not integers or p.lengths.dtype == torch.bool or p.lengths.shape != p.input.shape[1:2]:
             raise ValueError(
                 f"{p.op}: lengths must be integers of shape {tuple(p.input.shape[1:2])}, got "
                 f"{p.lengths.dtype} of shape {tuple(p.lengths.shape)}"
             )
 
 
-def check_lengths(op: str, lengths: Tensor, T: int) -> None:
-    """The values: a look that no trace and no transform can take."""
-    if lengths.numel() and not bool(((lengths >= 1) & (lengths <= T)).all()):
-        raise ValueError(
-            f"{op}: lengths must lie in 1..{T}, got {int(lengths.min())}..{int(lengths.max())}"
-        )
+def _check_shapes(p: Problem) -> None:
+    """The time lane's weights: torch's own LSTM reads past the end of those that are too small."""
+    H, out = p.c0.shape[2], p.h0.shape[2] if p.flags.projected else p.c0.shape[2]
+    rest: list[tuple[int, ...]] = [(4 * H, out)]
+    rest += [(4 * H,), (4 * H,)] * p.flags.bias
+    rest += [(out, H)] * p.flags.projected + [(3, H)] * p.flags.peephole
+    first = [(4 * H, p.input.shape[-1]), *rest]
+    later = [(4 * H, out * p.flags.dirs), *rest]
+    expected = first * p.flags.dirs + later * p.flags.dirs * (p.layers - 1)
+    for i, (weight, shape) in enumerate(zip(p.weights, expected, strict=True)):
+        if weight.shape != shape:
+            raise RuntimeError(
+                f"{p.op}: weights[{i}] must have shape {shape}, got {tuple(weight.shape)} (H = {H} "
+                f"after weights[0] of shape {tuple(p.weights[0].shape)})"
+            )
+
+
+def check_values(p: Problem) -> None:
+    """The values of lengths and batch_sizes: a look that no trace and no transform can take."""
+    if p.lengths is not None and p.lengths.numel():
+        T, least, most = p.input.shape[0], int(p.lengths.min()), int(p.lengths.max())
+        if least < 1 or most > T:
+            raise ValueError(f"{p.op}: lengths must lie in 1..{T}, got {least}..{most}")
+    if p.batch_sizes is not None:
+        sizes, S, N = p.batch_sizes.tolist(), p.input.shape[0], p.c0.shape[1]
+        falling = all(above >= below for above, below in zip(sizes, sizes[1:], strict=False))
+        if sizes[0] != N or not falling or sizes[-1] < 0 or sum(sizes) != S:
+            raise ValueError(
+                f"{p.op}: batch_sizes must fall from {N} rows and sum to the {S} of the data, got "
+                f"{sizes[0]} to {sizes[-1]}, in all {sum(sizes)}{'' if falling else ', rising'}"
+            )

@@ -10,12 +10,10 @@ from torch import Tensor
 
 from ltlstm.functional.dropout import draw_masks
 from ltlstm.functional.lengths import packing
-from ltlstm.functional.problem import Flags, Problem, Result, check, check_lengths, python_only
-from ltlstm_kernels.backend import Asked, choose
+from ltlstm.functional.problem import Flags, Problem, Result, check, check_values, python_only
+from ltlstm_kernels.backend import Asked, choose, compute_dtype
 
 Compute = Callable[[Problem], Result]
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 def run(
@@ -29,18 +27,16 @@ def run(
     check(p, autocast is not None)
     tensors = p.tensors()
     unseen = python_only(tensors)
-    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen)
+    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen, autocast, p.sizes(gradients))
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()
-    if p.lengths is not None and not traced and unseen is None:
-        check_lengths(p.op, p.lengths, p.input.shape[0])
-    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if not traced and unseen is None:
+        check_values(p)
     p.states, p.save = return_states, return_states or gradients
 
     dtype = p.input.dtype if autocast is None else autocast
-    inner = dtype
-    if (p.backend == "cpu" and dtype in _HALF) or (autocast is not None and p.backend != "aten"):
-        inner = torch.float32
+    inner = compute_dtype(p.backend, asked)
     if autocast is not None or inner != dtype:
         _cast(p, inner)
 
@@ -85,7 +81,7 @@ def _cast_result(r: Result, dtype: torch.dtype) -> Result:
 def _packed(p: Problem, compute: Compute, traced: bool) -> Result:
     """Padded rows with lengths, run as packed rows."""
     assert p.lengths is not None
-    k = packing(p.lengths.to(p.input.device), p.input.shape[0], complete=traced)
+    k = packing(p.lengths.to(p.input.device, torch.int64), p.input.shape[0], complete=traced)
     # What lies past an end may be anything, NaN included, and NaN times no gradient is NaN.
     x = p.input.masked_fill(~k.valid[..., None], 0) if traced else p.input
     r = compute(

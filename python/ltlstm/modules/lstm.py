@@ -3,10 +3,11 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ltlstm import functional
-from ltlstm.modules.recurrent import Recurrent, State
+from ltlstm.modules.foreign import obstacle, twin
+from ltlstm.modules.recurrent import Recurrent, State, TorchLSTM
 
 
 class LSTM(Recurrent):
@@ -43,6 +44,30 @@ class LSTM(Recurrent):
     Hochreiter and Schmidhuber 1997, with forget gates; projection as in arXiv 1402.1128. Equivalent
     to ``torch.nn.LSTM(...)(input, hx)``, or step by step to :func:`ltlstm.functional.lstm`.
     """
+
+    @classmethod
+    def from_torch(cls, module: nn.LSTM, *, backend: str | None = None) -> "LSTM":
+        """This class around the parameters of an nn.LSTM: the same Parameter objects, no copies.
+
+        Options, training mode, parametrizations, pruning, buffers and hooks come along; the handle
+        that a hook's registration gave removes it from ``module`` only. Raises TypeError for
+        anything that is not plainly an nn.LSTM, a subclass included.
+        """
+        reason = obstacle(module, TorchLSTM)
+        if reason is not None:
+            raise TypeError(f"from_torch: module must be an nn.LSTM, but {reason}")
+        made = twin(module, cls, move=False)
+        made.backend = backend
+        return made
+
+    def to_torch(self) -> nn.LSTM:
+        """An nn.LSTM around the same Parameter objects: :meth:`from_torch`, backwards."""
+        reason = obstacle(self, LSTM)
+        if reason is not None:
+            raise TypeError(f"to_torch: the module must be an ltlstm.LSTM, but {reason}")
+        made = twin(self, TorchLSTM, move=False)
+        vars(made).pop("backend", None)
+        return made
 
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,

@@ -12,6 +12,9 @@ from ltlstm.functional.problem import Flags
 
 State = tuple[Tensor, Tensor]
 
+# By a name that ltlstm.patch_torch does not change.
+TorchLSTM = nn.LSTM
+
 
 class Recurrent(nn.RNNBase):
     """A stack with nn.LSTM's signature, which leaves to its subclass what it computes.
@@ -19,7 +22,8 @@ class Recurrent(nn.RNNBase):
     Not a subclass of nn.LSTM: torch.compile breaks the graph at any nn.LSTM.
     """
 
-    get_expected_cell_size = nn.LSTM.get_expected_cell_size  # nn.LSTM's check calls it
+    backend: str | None = None  # in the class, for instances that were pickled by nn.LSTM
+    get_expected_cell_size = TorchLSTM.get_expected_cell_size  # nn.LSTM's check calls it
 
     def __init__(
         self,
@@ -45,6 +49,13 @@ class Recurrent(nn.RNNBase):
     def flatten_parameters(self) -> None:
         """Does nothing: no kernel here wants its weights in one piece of memory."""
 
+    def _init_flat_weights(self) -> None:
+        super()._init_flat_weights()
+        # A weight that a parametrization computed has a history, which deepcopy refuses to copy.
+        self._flat_weights = [
+            w if w is None or w.is_leaf else w.detach() for w in self._flat_weights
+        ]
+
     def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
         if not torch._C._is_any_autocast_enabled() and input.dtype != self._first_weight.dtype:
             self._update_flat_weights()  # functional_call may have brought another dtype
@@ -53,12 +64,12 @@ class Recurrent(nn.RNNBase):
     def check_forward_args(  # type: ignore[override]
         self, input: Tensor, hidden: State, batch_sizes: Tensor | None
     ) -> None:
-        nn.LSTM.check_forward_args(self._as_lstm, input, hidden, batch_sizes)
+        TorchLSTM.check_forward_args(self._as_lstm, input, hidden, batch_sizes)
 
     @property
-    def _as_lstm(self) -> nn.LSTM:
+    def _as_lstm(self) -> TorchLSTM:
         """For nn.LSTM's own checks and errors, in its words."""
-        return cast(nn.LSTM, self)
+        return cast(TorchLSTM, self)
 
     @property
     def _first_weight(self) -> Tensor:
@@ -115,7 +126,7 @@ class Recurrent(nn.RNNBase):
     ) -> tuple[Any, ...]:  # fmt: skip
         """``compute``, which is time-major and batched, in the caller's form."""
         if self._refused(input, hx):
-            return nn.LSTM.forward(self._as_lstm, input, hx)  # raises
+            return TorchLSTM.forward(self._as_lstm, input, hx)  # raises
         batched = input.dim() == 3
         if not batched:
             batch_dim = 0 if self.batch_first else 1

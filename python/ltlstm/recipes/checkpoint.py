@@ -36,8 +36,8 @@ def save(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     say: Callable[[str], None],
-) -> None:
-    """A full disk or the like is said in one line; the last good checkpoint stays."""
+) -> bool:
+    """Whether it is saved. If not (a full disk, say) one line says so; the last one stays."""
     content = {
         "format": FORMAT,
         "model": model.state_dict(),
@@ -47,8 +47,10 @@ def save(
     }
     try:
         files.save_tensors(path, content)
+        return True
     except OSError as error:
         say(f"checkpoint of step {progress.step} not saved, the last one stays: {error}")
+        return False
 
 
 def load(

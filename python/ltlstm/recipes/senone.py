@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"senone: {error}", file=sys.stderr)
         return 1
     except Stopped as error:
-        console.say(f"stopped: {error}; the same command goes on from there")
+        console.say(f"stopped: {error}")
     except KeyboardInterrupt:
         console.say("stopped; the same command goes on from the last checkpoint")
     return 128 + signal.SIGINT

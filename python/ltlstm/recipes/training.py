@@ -20,7 +20,7 @@ from ltlstm.recipes.streams import Chunk, Streams
 
 
 class Stopped(Exception):
-    """The user asked to stop; the checkpoint is written."""
+    """The user asked to stop: one line that says where the run is."""
 
 
 class TrainingError(Exception):
@@ -85,11 +85,13 @@ def train(
             _look(model, corpus, probed, budget, progress)
         done, stopping = progress.step == budget.steps, watch.stop()
         if done or stopping or progress.step % save_every == 0:
-            checkpoint.save(path, model, optimizer, progress, watch.say)
+            saved = checkpoint.save(path, model, optimizer, progress, watch.say)
         recent = progress.losses[-20:]
         watch.update(progress.step, f"loss {sum(recent) / len(recent):.3f}")
         if stopping and not done:
-            raise Stopped(f"{spec.name}, seed {seed}, step {progress.step} of {budget.steps}")
+            where = f"{spec.name}, seed {seed}, step {progress.step} of {budget.steps}"
+            onward = "there" if saved else "the last checkpoint"
+            raise Stopped(f"{where}; the same command goes on from {onward}")
     return model, progress
 
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench report`: tables and plots of what the benchmarks kept.
+
+Prints every table, and writes them as markdown (report.md), with the plots, beside the results.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import record
+from bench.groups import AUTO, CPU, GROUPS
+
+Row = dict[str, Any]
+
+
+class Table(NamedTuple):
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def step_us(row: Row, name: str = CPU, which: str = "median") -> float:
+    return 1e6 * row["seconds"][name][which] / row["case"]["T"]
+
+
+def speed_up(row: Row, peer: str, which: str = "median", ours: str = CPU) -> float:
+    """The peer's time over ours."""
+    return row["seconds"][peer][which] / row["seconds"][ours][which]
+
+
+def _ratio(row: Row, peer: str) -> str:
+    if peer not in row["seconds"]:
+        return ""
+    return f"{speed_up(row, peer):.2f} ({speed_up(row, peer, 'minimum'):.2f})"
+
+
+def _auto(row: Row) -> str:
+    """What auto chose; where that is not our kernel, what it gives."""
+    if AUTO not in row["seconds"]:
+        return row["auto"]
+    return f"{row['auto']}, {_ratio(row, AUTO)}"
+
+
+def _error(row: Row, name: str) -> str:
+    return f"{row['errors'][name]:.0e}" if name in row["errors"] else ""
+
+
+def _label(row: Row) -> str:
+    return row["name"] + ("" if row["mode"] == "forward" else f" {row['mode']}")
+
+
+def group_table(title: str, rows: Sequence[Row]) -> Table:
+    """All rows of a group: time, bound, ratios and errors."""
+    names = dict.fromkeys(name for row in rows for name in row["seconds"])
+    peers = [name for name in names if name not in (CPU, AUTO)]
+    compared = list(dict.fromkeys(p for row in rows for p in row["errors"] if p in peers))
+    header = ["case", "threads", "auto", "cpu us/step", "bound", *peers]
+    header += ["error", *(f"error {peer}" for peer in compared)]
+    body = [
+        [_label(row), str(row["threads"]), _auto(row), f"{step_us(row):.2f}"]
+        + [f"{1e6 * row['bound'] / row['case']['T']:.2f}", *(_ratio(row, peer) for peer in peers)]
+        + [_error(row, name) for name in (CPU, *compared)]
+        for row in rows
+    ]
+    return Table(title, header, body)
+
+
+def target_table(rows: Iterable[Row]) -> Table:
+    """Every target: how fast backend cpu is, and whether that is enough."""
+    body = []
+    for row in rows:
+        for target in row["targets"]:
+            ratio, peer = target["ratio"], target["peer"]
+            verdict = "not measured" if ratio is None else "yes" if ratio >= 1 else "no"
+            if row["auto"] != CPU:
+                verdict += f", served by {row['auto']}"
+            theirs = f"{step_us(row, peer):.2f}" if peer in row["seconds"] else ""
+            found = "" if ratio is None else f"{ratio:.2f}"
+            body.append(
+                [_label(row), target["text"], f"{step_us(row):.2f}", theirs, found, verdict]
+            )
+    header = ["case", "target", "cpu us/step", "peer us/step", "limit over ours", "reached"]
+    return Table("Targets: backend cpu on two threads, medians", header, body)
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """One a group, and the targets last."""
+    made = []
+    for name, group in GROUPS.items():
+        found = [row for row in rows if row["group"] == name]
+        if found:
+            made.append(group_table(f"{name}: {group.title}", found))
+    return [*made, target_table(rows)]
+
+
+def heading(rows: Sequence[Row]) -> str:
+    """Where and of what: a table without it says nothing."""
+
+    def of(name: str) -> str:
+        return ", ".join(sorted({str(row[name]) for row in rows}))
+
+    return (
+        f"{of('processor')}; torch {of('torch')}, onnxruntime {of('onnxruntime')}; commit "
+        f"{of('commit')}; `python -m bench`, {max(row['time'] for row in rows)}. Times are us a "
+        "time step (median); under a peer's name stands its time over that of backend cpu, ratio "
+        "of medians (of minima); errors are the largest against float64."
+    )
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Prints the tables: by rich where it is installed."""
+    try:
+        from rich.console import Console
+        from rich.table import Table as RichTable
+    except ImportError:
+        print("\n\n".join([heading(rows), *(table.markdown() for table in tables(rows))]))
+        return
+    console = Console()
+    console.width = max(console.width, 150)  # a cut number says nothing; a narrow terminal wraps
+    console.print(heading(rows), highlight=False)
+    for table in tables(rows):
+        drawn = RichTable(*table.header, title=table.title, title_justify="left")
+        for line in table.rows:
+            drawn.add_row(*line)
+        console.print(drawn)
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench report", description=__doc__)
+    parser.add_argument("--results", type=Path, default=record.RESULTS, metavar="FOLDER")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: that of the results")
+    options = parser.parse_args(arguments)
+    rows = record.load(sorted(options.results.glob("*.jsonl")))
+    if not rows:
+        parser.error(f"no results in {options.results}: run python -m bench first")
+    out = options.out or options.results
+    out.mkdir(parents=True, exist_ok=True)
+    show(rows)
+    text = "\n\n".join([heading(rows), *(table.markdown() for table in tables(rows))])
+    (out / "report.md").write_text(text + "\n")
+
+    from bench import plots  # needs matplotlib, which the tables do not
+
+    for path in plots.draw(rows, out):
+        print(f"wrote {path}")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where torch's own LSTM measured faster than our CPU kernel: `auto` serves such calls by aten.
+
+The one place for it. A row is a box of sizes, each bound inclusive, from the benchmark's results;
+only calls that both can compute are looked up.
+"""
+
+from typing import NamedTuple
+
+Span = tuple[int, int]
+
+
+class Sizes(NamedTuple):
+    """What decides how fast a float32 call on the CPU is."""
+
+    T: int
+    N: int
+    H: int
+    L: int
+    gradients: bool
+
+
+class Box(NamedTuple):
+    """Sizes at which aten is faster, with or without gradients."""
+
+    op: str
+    T: Span
+    N: Span
+    H: Span
+    L: Span
+    gradients: bool
+
+
+ATEN_FASTER: tuple[Box, ...] = ()
+
+
+def aten_is_faster(op: str, sizes: Sizes, table: tuple[Box, ...] = ATEN_FASTER) -> bool:
+    """Whether a row of the table holds these sizes."""
+    return any(
+        (box.op, box.gradients) == (op, sizes.gradients)
+        and all(low <= n <= high for n, (low, high) in zip(sizes[:4], box[1:5], strict=True))
+        for box in table
+    )

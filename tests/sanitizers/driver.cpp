@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs the CPU kernels without torch, for a sanitizer to watch: odd sizes, every option, and every
+// way in which threads may share the work, all of which must give the same bits.
+#include "cell_rows.h"
+#include "time_lane.h"
+
+namespace ltlstm::sanitizers {
+namespace {
+
+// Of one case, in each direction, until the threads met: a loaded machine may let one come late.
+template <class Run, class scalar>
+void check_way(const Way& way, const Run& run, const Results<scalar>& expected,
+               const std::string& what) {
+  constexpr int kTries = 2000;
+  bool met = false;
+  for (int i = 0; i < kTries && !met; ++i) require_same(run(way, met), expected, what);
+  require(met, what + ": the threads never met");
+}
+
+template <class scalar>
+void check_time_lane(const Case& of) {
+  const TimeLane<scalar> lane(of, 1);
+  bool met = false;
+  const auto forward = [&](const Way& way, bool& met) { return lane.forward(way, met); };
+  const Results<scalar> saved = forward(alone(), met);
+  for (size_t i : {0, 1, 3, 4}) require_written(saved[i], 1, 1, lane.name() + ": forward");
+  const auto backward = [&](const Way& way, bool& met) { return lane.backward(way, saved, met); };
+  Results<scalar> gradients;
+  if (of.saves) gradients = backward(alone(), met);
+  for (const auto& each : gradients) require_written(each, 1, 1, lane.name() + ": backward");
+  for (const Way& way : ways_of_sharing()) {
+    const std::string what = lane.name() + ", " + way.name;
+    check_way(way, forward, saved, "forward, " + what);
+    if (of.saves) check_way(way, backward, gradients, "backward, " + what);
+  }
+}
+
+// The option number `bit` of the combination `options`.
+bool option(int options, int bit) { return options >> bit & 1; }
+
+constexpr int kCombinations = 1 << 5;
+
+Case case_of(int64_t N, int64_t H, int options) {
+  const bool projected = option(options, 0), ragged = option(options, 2);
+  return {ragged ? 4 : 3,
+          N,
+          H,
+          projected ? std::max<int64_t>(1, H * 2 / 3) : H,
+          projected,
+          option(options, 1),
+          ragged,
+          option(options, 3),
+          option(options, 4),
+          /*in_place=*/options % 3 == 0,
+          /*saves=*/options % 7 != 0,
+          /*strided=*/options % 5 == 0};
+}
+
+template <class scalar>
+void check_all() {
+  for (int options = 0; options < kCombinations; ++options)
+    for (int64_t N : {1, 3}) check_time_lane<scalar>(case_of(N, 7, options));
+  // Where a vector, a block or a tile of rows is not full, and where a gang has blocks to share.
+  int options = 0;
+  for (int64_t H : {1, 65, 161})
+    for (int64_t N : {1, 3, 17})
+      for (int i = 0; i < 3; ++i, options += 11)
+        check_time_lane<scalar>(case_of(N, H, options % kCombinations));
+  for (int64_t H : {1, 7, 65})
+    for (int64_t R : {1, 17})
+      for (int flags = 0; flags < 16; ++flags)
+        check_cell_rows<scalar>(R, H, option(flags, 0), option(flags, 1), option(flags, 2),
+                                option(flags, 3));
+}
+
+}  // namespace
+}  // namespace ltlstm::sanitizers
+
+int main() {
+  ltlstm::sanitizers::check_all<float>();
+  ltlstm::sanitizers::check_all<double>();
+  std::printf("%s\n", ltlstm::cpu::kernels<float>().isa);
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// A time-LSTM with random inputs, run in any way of sharing its work.
+#pragma once
+
+#include <algorithm>
+
+#include "ways.h"
+
+namespace ltlstm::sanitizers {
+
+struct Case {
+  int64_t T, N, H, P;
+  bool projected, peephole, ragged, reset, reverse, in_place, saves, strided;
+
+  std::string name() const {
+    std::string text = "T" + std::to_string(T) + " N" + std::to_string(N) + " H" +
+                       std::to_string(H) + " P" + std::to_string(P);
+    const std::pair<bool, const char*> options[] = {
+        {projected, " projected"}, {peephole, " peephole"}, {ragged, " ragged"},
+        {reset, " reset"},         {reverse, " reverse"},   {in_place, " in place"},
+        {saves, " saves"},         {strided, " strided"}};
+    for (const auto& [on, option] : options) text += on ? option : "";
+    return text;
+  }
+};
+
+template <class scalar>
+class TimeLane {
+ public:
+  TimeLane(const Case& of, uint32_t seed)
+      : of_(of),
+        numbers_(seed),
+        batch_sizes_(of.T),
+        offsets_(of.T + 1),
+        rows_(lay_out_rows()),
+        stride_(of.strided ? 2 * of.P : of.P),
+        reset_(numbers_.flags(rows_)),
+        peephole_(numbers_.drawn(3 * of.H)),
+        zeros_(of.H, 0),
+        preact_(numbers_.drawn(rows_ * 4 * of.H)),
+        h0_(numbers_.drawn(of.N * of.P)),
+        c0_(numbers_.drawn(of.N * of.H)),
+        d_hidden_(numbers_.drawn(extent(stride_))),
+        d_cells_(numbers_.drawn(rows_ * of.H)),
+        dh_(numbers_.drawn(of.N * of.P)),
+        dc_(numbers_.drawn(of.N * of.H)) {
+    const Buffer<scalar> w_hh = numbers_.drawn(4 * of.H * of.P), w_hr = numbers_.drawn(of.P * of.H);
+    w_hh_forward_ = of.in_place ? w_hh.copy() : packed(w_hh, 4 * of.H, of.P, true, true);
+    w_hr_forward_ = of.in_place ? w_hr.copy() : packed(w_hr, of.P, of.H, true, false);
+    w_hh_backward_ = packed(w_hh, 4 * of.H, of.P, false, false);
+    w_hr_backward_ = packed(w_hr, of.P, of.H, false, false);
+  }
+
+  // gates, cells, hidden, h, c
+  Results<scalar> forward(const Way& way, bool& met) const {
+    const int64_t N = of_.N, H = of_.H, P = of_.P;
+    const bool gathers = of_.reset || (of_.reverse && of_.ragged);
+    Buffer<scalar> gates = preact_.copy(), cells = unwritten(of_.saves ? rows_ * H : 0);
+    Buffer<scalar> hidden = unwritten(extent(stride_)), h = h0_.copy(), c = c0_.copy();
+    Buffer<scalar> scratch = unwritten(of_.projected ? N * H : 0);
+    Buffer<scalar> gathered = unwritten(gathers ? way.pieces * N * P : 0);
+    const TimeLstmForward<scalar> problem = {sequence(),
+                                             H,
+                                             P,
+                                             stride_,
+                                             of_.in_place,
+                                             w_hh_forward_.data(),
+                                             pointer_if(of_.projected, w_hr_forward_),
+                                             pointer_if(of_.peephole, peephole_),
+                                             zeros_.data(),
+                                             h0_.data(),
+                                             gates.data(),
+                                             pointer_if(of_.saves, cells),
+                                             hidden.data(),
+                                             h.data(),
+                                             c.data(),
+                                             pointer_if(of_.projected, scratch),
+                                             pointer_if(gathers, gathered)};
+    met = way.run(N, [&](const Part& part) { kernels_.time_lstm_forward(problem, part); });
+    require_written(hidden, P, stride_, name() + ": hidden");
+    return results(std::move(gates), std::move(cells), std::move(hidden), std::move(h),
+                   std::move(c));
+  }
+
+  // d_preact, h_prev, r, d_projected, dh, dc, d_peephole; `saved` is what forward returned.
+  Results<scalar> backward(const Way& way, const Results<scalar>& saved, bool& met) const {
+    const int64_t N = of_.N, H = of_.H, P = of_.P, projected = of_.projected;
+    Buffer<scalar> d_preact = unwritten(rows_ * 4 * H), h_prev = unwritten(rows_ * P);
+    Buffer<scalar> r = unwritten(projected * rows_ * H);
+    Buffer<scalar> d_projected = unwritten(projected * rows_ * P);
+    Buffer<scalar> dh = dh_.copy(), dc = dc_.copy(), d_peephole(of_.peephole * N * 3 * H, 0);
+    Buffer<scalar> scratch = unwritten(projected * N * H);
+    const bool from_cells = of_.reset != of_.strided;  // every gradient comes alone as well
+    const TimeLstmBackward<scalar> problem = {sequence(),
+                                              H,
+                                              P,
+                                              stride_,
+                                              stride_,
+                                              w_hh_backward_.data(),
+                                              pointer_if(projected, w_hr_backward_),
+                                              pointer_if(of_.peephole, peephole_),
+                                              zeros_.data(),
+                                              h0_.data(),
+                                              c0_.data(),
+                                              saved[0].data(),
+                                              saved[1].data(),
+                                              saved[2].data(),
+                                              pointer_if(!of_.reset, d_hidden_),
+                                              pointer_if(from_cells, d_cells_),
+                                              d_preact.data(),
+                                              h_prev.data(),
+                                              pointer_if(projected, r),
+                                              pointer_if(projected, d_projected),
+                                              dh.data(),
+                                              dc.data(),
+                                              pointer_if(of_.peephole, d_peephole),
+                                              pointer_if(projected, scratch)};
+    met = way.run(N, [&](const Part& part) { kernels_.time_lstm_backward(problem, part); });
+    return results(std::move(d_preact), std::move(h_prev), std::move(r), std::move(d_projected),
+                   std::move(dh), std::move(dc), std::move(d_peephole));
+  }
+
+  std::string name() const { return std::string(kernels_.isa) + ", " + of_.name(); }
+
+ private:
+  // Ragged down to a last step without rows.
+  int64_t lay_out_rows() {
+    offsets_[0] = 0;
+    for (int64_t t = 0; t < of_.T; ++t) {
+      batch_sizes_[t] = of_.ragged ? of_.N * (of_.T - 1 - t) / (of_.T - 1) : of_.N;
+      offsets_[t + 1] = offsets_[t] + batch_sizes_[t];
+    }
+    return offsets_[of_.T];
+  }
+
+  Sequence sequence() const {
+    return {of_.T, of_.N, batch_sizes_.data(), offsets_.data(), pointer_if(of_.reset, reset_),
+            of_.reverse};
+  }
+
+  // Of rows of P elements: the last one has nothing behind it.
+  int64_t extent(int64_t stride) const { return (rows_ - 1) * stride + of_.P; }
+
+  static Buffer<scalar> unwritten(int64_t size) { return Numbers<scalar>::unwritten(size); }
+
+  // A (rows, columns) matrix as kernels.h has it, packed by two threads.
+  Buffer<scalar> packed(const Buffer<scalar>& w, int64_t rows, int64_t columns, bool transpose,
+                        bool gates) const {
+    const int64_t K = transpose ? columns : rows, out = transpose ? rows : columns;
+    const int64_t width = gates ? out / 4 : out, blocks = kernels_.blocks(width, gates);
+    Buffer<scalar> to = unwritten(blocks * kernels_.block * K);
+    on_threads(2, [&](int half) {
+      kernels_.pack(w.data(), transpose ? 1 : columns, transpose ? columns : 1, K, width, gates,
+                    blocks * half / 2, blocks * (half + 1) / 2, to.data());
+    });
+    require_written(to, 1, 1, name() + ": packed");
+    return to;
+  }
+
+  template <class... Some>
+  Results<scalar> results(Buffer<scalar>&& first, Some&&... others) const {
+    Results<scalar> all;
+    all.push_back(std::move(first));
+    (all.push_back(std::move(others)), ...);
+    return all;
+  }
+
+  const Case of_;
+  const cpu::Kernels<scalar>& kernels_ = cpu::kernels<scalar>();
+  Numbers<scalar> numbers_;
+  Buffer<int64_t> batch_sizes_, offsets_;
+  const int64_t rows_, stride_;
+  const Buffer<bool> reset_;
+  const Buffer<scalar> peephole_, zeros_, preact_, h0_, c0_, d_hidden_, d_cells_, dh_, dc_;
+  Buffer<scalar> w_hh_forward_, w_hr_forward_, w_hh_backward_, w_hr_backward_;
+};
+
+}  // namespace ltlstm::sanitizers
