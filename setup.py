@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent
 CSRC = str(ROOT / "csrc")  # absolute: ninja runs in the build folder
 TORCH_TARGET = (2, 10)
 CUDA_ARCHITECTURES = "8.0;9.0"
-CXX_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
+CXX_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread", "-g0"]
 # GCC 12 takes an empty std::optional of a shared pointer for an uninitialised one.
 CXX_FLAGS += ["-Wno-maybe-uninitialized"]
 # As system headers torch's own are not warned about.

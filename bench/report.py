@@ -122,7 +122,7 @@ def show(rows: Sequence[Row]) -> None:
         print("\n\n".join([heading(rows), *(table.markdown() for table in tables(rows))]))
         return
     console = Console()
-    console.width = max(console.width, 150)  # a cut number says nothing; a narrow terminal wraps
+    console.width = max(console.width, 180)  # a cut number says nothing; a narrow terminal wraps
     console.print(heading(rows), highlight=False)
     for table in tables(rows):
         drawn = RichTable(*table.header, title=table.title, title_justify="left")

@@ -39,7 +39,7 @@ def _errors(found: dict[str, Contender], truth: Results, expected: Results) -> d
             continue
         with call.around():
             results = call.run()
-        results = tuple(r.reshape(t.shape) for r, t in zip(results, truth, strict=False))
+        results = tuple(r.reshape(t.shape) for r, t in zip(results, truth, strict=True))
         if name in OURS:
             assert_all_close(_named(results), _named(truth), _named(expected))
         errors[name] = max(error(r, t) for r, t in zip(results, truth, strict=True))

@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import ltlstm
-from module_results import F32, F64, State, check_same
+from module_results import F32, F64, State, results_of
+from tolerance import assert_close
 
 FORMS = ("padded", "transposed", "unbatched", "packed", "packed_sorted")
 
@@ -100,6 +101,18 @@ def input_and_state(e: Example) -> tuple[Any, State | None]:
     return x, (h, c) if e.with_state else None
 
 
+def check_together(
+    ours: nn.Module, oracle: nn.Module, e: Example, x: Any, hx: State | None, **kwargs: Any
+) -> None:
+    """The tolerance rule over all results at once: of so many examples, some have a small result
+    in which plain torch happens to be exact."""
+    runs = [(ours, e.dtype), (oracle, F64), (oracle, F32)]
+    found, truth, plain = (results_of(m, x, hx, dtype, **kwargs) for m, dtype in runs)
+    assert {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in truth.items()}
+    whole = [torch.cat([v.flatten() for v in named.values()]) for named in (found, truth, plain)]
+    assert_close(*whole)
+
+
 @pytest.mark.filterwarnings("ignore:dropout option adds dropout")
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @settings(max_examples=300, derandomize=True)
@@ -110,7 +123,7 @@ def test_lstm_is_nn_lstm(e: Example) -> None:
     torch.manual_seed(e.seed)
     ours = ltlstm.LSTM(**e.options, backend=e.backend).train(e.training)
     x, hx = input_and_state(e)
-    check_same(ours, theirs, x, hx, e.dtype)
+    check_together(ours, theirs, e, x, hx)
 
 
 LT_FORMS = (*FORMS, "lengths", "reset")
@@ -136,4 +149,4 @@ def test_lt_lstm_is_the_reference(e: Example, return_states: bool) -> None:
         kwargs["lengths"] = torch.tensor(e.lengths, dtype=torch.long)
     if e.form == "reset":
         kwargs["reset"] = torch.rand(x.shape[:2]) < 0.3
-    check_same(ours, reference, x, hx, e.dtype, **kwargs)
+    check_together(ours, reference, e, x, hx, **kwargs)

@@ -20,14 +20,17 @@ struct Threads {
   template <class scalar>
   static Threads plan(const StackArguments& s) {
     constexpr int64_t kOwnCache = 3 << 19, kWorthMeeting = 60000;
-    const int threads = static_cast<int>(torch::stable::get_num_threads());
+    const int64_t threads = torch::stable::get_num_threads();
     const int64_t weights = 4 * s.H * s.P, rows = s.dirs * s.N;
-    const int64_t units = cpu::kernels<scalar>().blocks(s.H, false);
     const bool large = weights * static_cast<int64_t>(sizeof(scalar)) > kOwnCache;
-    const bool share_units =
-        s.dirs == 1 && s.N > 0 && (s.N < threads || large) && weights * s.N >= kWorthMeeting;
-    return {share_units ? static_cast<int>(std::min<int64_t>(threads, units)) : 1,
-            8 * s.H * s.P * s.T, s.N, rows};
+    Threads t{1, 8 * s.H * s.P * s.T, s.N, rows};
+    if (threads > 1 && s.dirs == 1 && s.N > 0 && (s.N < threads || large) &&
+        weights * s.N >= kWorthMeeting) {
+      const int64_t units = cpu::kernels<scalar>().blocks(s.H, false);
+      const int64_t most = std::min<int64_t>(threads, cpu::available_processors());
+      t.pieces = static_cast<int>(std::min(most, units));
+    }
+    return t;
   }
 
   // f(direction, part) for every part of the work.

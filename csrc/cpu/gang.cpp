@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <chrono>
+#include <thread>
 
 namespace ltlstm::cpu {
 namespace {
@@ -21,7 +22,7 @@ void pause() {
 // machine the thread that is waited for needs it.
 template <class Condition>
 void spin_until(const Condition& condition) {
-  constexpr int kSpins = 2000;
+  constexpr int kSpins = 300;
   for (int i = 0; !condition(); ++i) {
     if (i < kSpins)
       pause();
@@ -31,6 +32,15 @@ void spin_until(const Condition& condition) {
 }
 
 }  // namespace
+
+int available_processors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+#endif
+  const int known = static_cast<int>(std::thread::hardware_concurrency());
+  return known > 0 ? known : 1;
+}
 
 Gang::Share Gang::join(int first, int last) {
   if (last - first == pieces_) return {first, last};

@@ -11,6 +11,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "activation.h"
+
 namespace ltlstm::cpu {
 
 class Gang {
@@ -28,7 +30,7 @@ class Gang {
   // it.
   void meet(Share share);
 
-  int pieces() const { return pieces_; }
+  LTLSTM_MEMBER int pieces() const { return pieces_; }
 
  private:
   enum State : int { kOpen, kTogether, kAlone };
@@ -39,6 +41,9 @@ class Gang {
   std::atomic<int> waiting_{0};
   std::atomic<uint32_t> phase_{0};
 };
+
+// How many processors this thread may run on: threads beyond those would only wait for each other.
+int available_processors();
 
 // How far one thread has come, for another that follows it.
 class Progress {

@@ -134,7 +134,7 @@ class TimeLane {
   }
 
   Sequence sequence() const {
-    return {of_.T, of_.N, batch_sizes_.data(), offsets_.data(), pointer_if(of_.reset, reset_),
+    return {of_.T,      of_.N, batch_sizes_.data(), offsets_.data(), pointer_if(of_.reset, reset_),
             of_.reverse};
   }
 

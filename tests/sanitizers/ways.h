@@ -110,9 +110,9 @@ inline Way late(int pieces) {
 }
 
 inline std::vector<Way> ways_of_sharing() {
-  return {slices_of_rows(2), slices_of_rows(4), gang({0, 1}),          gang({0, 1, 2}),
-          gang({0, 1, 2, 3}), gang({0, 1, 2, 3, 4}), gang({0, 4}),     gang({0, 1, 4}),
-          gang({0, 2, 4}),   one_after_another(3), late(3)};
+  return {slices_of_rows(2),  slices_of_rows(4),     gang({0, 1}), gang({0, 1, 2}),
+          gang({0, 1, 2, 3}), gang({0, 1, 2, 3, 4}), gang({0, 4}), gang({0, 1, 4}),
+          gang({0, 2, 4}),    one_after_another(3),  late(3)};
 }
 
 }  // namespace ltlstm::sanitizers

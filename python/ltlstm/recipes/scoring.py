@@ -16,7 +16,7 @@ BATCH = 32  # utterances
 GRID = {
     "prior_weight": (0.0, 0.25, 0.5, 0.75, 1.0),
     "lm_weight": (0.5, 1.0, 1.5, 2.0, 3.0),
-    "insertion_bonus": (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0),
+    "insertion_bonus": (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),
 }
 
 

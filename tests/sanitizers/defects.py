@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Defects to plant in a copy of the kernels, each with what the watcher must say of it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Symptom(NamedTuple):
+    text: str
+    watcher: str  # the build that is linked against
+    sanitizers: str  # what the changed source needs; a whole memory build of it takes long
+
+
+RACE = Symptom("ThreadSanitizer: data race", "threads", "thread")
+NOT_IDLE = Symptom("FAILED: a late piece finds something to do", "threads", "thread")
+OVERFLOW = Symptom("AddressSanitizer: heap-buffer-overflow", "memory", "address")
+SHIFT = Symptom("runtime error: left shift of", "memory", "shift")
+
+
+class Defect(NamedTuple):
+    """The source under csrc/ in which occurrence `nth` of the text `old` becomes `new`."""
+
+    source: str
+    old: str
+    new: str
+    symptom: Symptom
+    nth: int = 0
+    of: int = 1  # occurrences, so that a new one is noticed
+
+    def plant(self, csrc: Path) -> None:
+        file = csrc / self.source
+        parts = file.read_text().split(self.old)
+        assert len(parts) == self.of + 1, f"{self.source} has {self.old!r} {len(parts) - 1} times"
+        head, tail = parts[: self.nth + 1], parts[self.nth + 1 :]
+        file.write_text(self.old.join(head) + self.new + self.old.join(tail))
+
+
+def without_meeting(nth: int) -> Defect:
+    return Defect("cpu/time_lstm.h", " meet(part);", ";", RACE, nth, of=4)
+
+
+DEFECTS = {
+    "nobody meets": Defect("cpu/gang.cpp", "if (held == pieces_) return;", "return;", RACE),
+    "a relaxed end of a meeting": Defect(
+        "cpu/gang.cpp",
+        "phase + 1, std::memory_order_release",
+        "phase + 1, std::memory_order_relaxed",
+        RACE,
+    ),
+    "a relaxed arrival at a meeting": Defect(
+        "cpu/gang.cpp", "(held, std::memory_order_acq_rel", "(held, std::memory_order_relaxed", RACE
+    ),
+    "a late piece works": Defect(
+        "cpu/gang.cpp", ": Share{0, 0};", ": Share{first, last};", NOT_IDLE
+    ),
+    "no meeting before the forward projection": without_meeting(0),
+    "no meeting after a forward step": without_meeting(1),
+    "no meeting before the backward projection": without_meeting(2),
+    "no meeting before the backward product": without_meeting(3),
+    "one gathered h for all pieces": Defect(
+        "cpu/time_lstm.h", "part.share.first : 0) *", "0 : 0) *", RACE
+    ),
+    "units past the last": Defect(
+        "cpu/time_lstm.h",
+        "smaller(columns, r.last_block * T::kBlock)",
+        "r.last_block * T::kBlock",
+        OVERFLOW,
+    ),
+    "a step before the first": Defect(
+        "cpu/time_lstm.h",
+        "s.before >= 0 && n < seq.batch_sizes",
+        "n < seq.batch_sizes",
+        OVERFLOW,
+    ),
+    "full vectors only": Defect("cpu/product.h", "smaller(left, T::kLanes)", "T::kLanes", OVERFLOW),
+    "a dot product past its end": Defect("cpu/dot.h", "k + T::kLanes <= K", "k < K", OVERFLOW),
+    "a shift into the sign": Defect(
+        "activation.h", "bits_of<uint32_t>(shifted)", "bits_of<int32_t>(shifted)", SHIFT
+    ),
+}
