@@ -36,6 +36,7 @@ OPTIONS = grid(
 ALONE = [
     {},
     {"peephole": True},
+    {"lanes": True},
     {"share_layer_weights": True, "proj_size": 3},
     {"bidirectional": True},
     {"depth_unit": "gated"},

@@ -50,6 +50,7 @@ class Problem:
     traj_weights: Sequence[Tensor] = ()
     contexts: Sequence[Tensor] = ()
     depth_unit: str = "lstm"
+    lanes: bool | None = None  # side by side, or as the plan has it
     masks: list[Tensor] = field(default_factory=list)
     dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
     backend: str = "reference"

@@ -52,8 +52,8 @@ def lstm(
             past the end of a row; h_n and c_n are those of its last step.
         reset: bool (T, N), or (S,): the state is zero before that step.
         return_states: also return :class:`LSTMStates`.
-        backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is what ``use_backend`` or
-            the variable LTLSTM_BACKEND says, else auto.
+        backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is what ``use_backend``
+            or the variable LTLSTM_BACKEND says, else auto.
 
     Returns:
         ``(output, (h_n, c_n))`` or ``(output, (h_n, c_n), states)``; output (*, dirs*P).

@@ -45,6 +45,7 @@ def lt_lstm(
     depth_unit: str = "lstm",
     contexts: Sequence[Tensor] = (),
     traj_dropout: bool = True,
+    lanes: bool | None = None,
 ) -> tuple[Any, ...]:
     """A stack of time-LSTMs under a layer-LSTM that recurs over the layers at each step.
 
@@ -61,6 +62,9 @@ def lt_lstm(
             ``sum_d q_d * g_{t+d}`` of the layer below; nothing is read past the end of a row or
             across a reset.
         traj_dropout: the layer-LSTM, too, reads the dropped h.
+        lanes: whether time-LSTMs and layer-LSTMs run side by side, or one after the other with all
+            cores; None takes what is faster. Only for the fused operator (depth unit "lstm" with no
+            look-ahead); never a matter of results.
 
     Li, Liu, Gong, "Layer Trajectory LSTM", Interspeech 2018, arXiv 1808.09522; look-ahead as in
     arXiv 1904.12295. Equivalent to (depth unit "lstm")::
@@ -80,7 +84,7 @@ def lt_lstm(
     h0, c0 = initial_state(op, input, hx, weights, flags, batch_sizes)
     p = Problem(
         op, input, h0, c0, weights, flags, batch_sizes, lengths, reset, traj_weights, contexts,
-        depth_unit,
+        depth_unit, lanes,
     )  # fmt: skip
     _check_counts(p)
     r = run(
@@ -128,7 +132,7 @@ def _lt_lstm(p: Problem) -> Result:
 def _fused(p: Problem) -> Result:
     r = ops.lt_lstm_forward(
         p.input, p.h0, p.c0, p.weights, p.traj_weights, p.masks, p.batch_sizes, p.reset,
-        **p.flags._asdict(), save=p.save,
+        **p.flags._asdict(), save=p.save, lanes=p.lanes,
     )  # fmt: skip
     if not p.states:
         return Result(r.output, r.h_n, r.c_n)

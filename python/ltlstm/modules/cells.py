@@ -15,8 +15,8 @@ class LSTMCell(nn.RNNCellBase):
 
     Args:
         input_size, hidden_size, bias, device, dtype: as for nn.LSTMCell.
-        backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is what ``use_backend`` or
-            the variable LTLSTM_BACKEND says, else auto.
+        backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is what ``use_backend``
+            or the variable LTLSTM_BACKEND says, else auto.
 
     Shapes: input (N, D) or (D,), hx = ``(h, c)``, (N, H) or (H,) each, default zeros -> ``(h, c)``.
 

@@ -21,8 +21,8 @@ class LSTM(Recurrent):
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
             device, dtype: as for nn.LSTM.
-        backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is what ``use_backend`` or
-            the variable LTLSTM_BACKEND says, else auto.
+        backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is what ``use_backend``
+            or the variable LTLSTM_BACKEND says, else auto.
 
     Shapes, with T time steps, N batch, D input, H hidden, P = proj_size or else H, K =
     num_layers * (2 if bidirectional else 1), W = P * (2 if bidirectional else 1):

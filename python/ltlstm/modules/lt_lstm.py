@@ -21,6 +21,8 @@ class LTLSTM(Trajectory):
         lookahead: frames of the layer below that each layer from the second on reads ahead;
             (num_layers - 1) * lookahead in all. They read across no reset and no end.
         traj_dropout: ``dropout`` acts, too, on h where the layer-LSTM reads it.
+        lanes: the time-LSTMs and the layer-LSTMs side by side, or one after the other with all
+            cores; None takes what is faster. The results are the same.
 
     Shapes, beyond LSTM's, with G = hidden_size and Q = (proj_size or hidden_size), both doubled if
     bidirectional (the layer-LSTM reads both directions at once), L layers:

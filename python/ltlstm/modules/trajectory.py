@@ -41,6 +41,7 @@ class Trajectory(Recurrent):
         depth_unit: str = "lstm",
         lookahead: int = 0,
         traj_dropout: bool = True,
+        lanes: bool | None = None,
         backend: str | None = None,
     ) -> None:
         if depth_unit not in DEPTH_UNITS:
@@ -61,6 +62,7 @@ class Trajectory(Recurrent):
         self.depth_unit = depth_unit
         self.lookahead = lookahead
         self.traj_dropout = traj_dropout
+        self.lanes = lanes
 
         created: Shapes = {}
         self._time_names: list[str] = []  # in the order of the functional's flat list
@@ -140,13 +142,14 @@ class Trajectory(Recurrent):
             batch_sizes=batch_sizes, lengths=lengths, reset=reset, return_states=return_states,
             depth_unit=self.depth_unit, contexts=self._named(self._context_names),
             traj_dropout=self.traj_dropout,
+            lanes=self.lanes,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
         s = super().extra_repr()
         for name, usual in (
             ("peephole", False), ("share_layer_weights", False), ("depth_unit", "lstm"),
-            ("lookahead", 0), ("traj_dropout", True),
+            ("lookahead", 0), ("traj_dropout", True), ("lanes", None),
         ):  # fmt: skip
             if getattr(self, name) != usual:
                 s += f", {name}={getattr(self, name)!r}"
