@@ -31,7 +31,7 @@ struct TimeLstmForward {
   const scalar* w_hh;  // (4H, P)
   const scalar* w_hr;  // (P, H) or null
   const scalar* peephole;  // (3, H) or null
-  const scalar* zeros;     // (H)
+  const scalar* zeros;     // (max(H, P))
   const scalar* h0;        // (N, P)
   scalar* gates;           // (R, 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
   scalar* cells;           // (R, H) or null
@@ -52,7 +52,7 @@ struct TimeLstmBackward {
   const scalar* w_hh;       // (4H, P) packed in plain blocks
   const scalar* w_hr;       // (P, H) packed in plain blocks, or null
   const scalar* peephole;   // (3, H) or null
-  const scalar* zeros;      // (H)
+  const scalar* zeros;      // (max(H, P))
   const scalar* h0;         // (N, P)
   const scalar* c0;         // (N, H)
   const scalar* gates;      // (R, 4H)

@@ -133,6 +133,7 @@ CASES = [
     replace(_base, bias=False),
     replace(_base, P=3),
     replace(_base, P=7),
+    replace(_base, P=19, reset=True, peephole=True),
     replace(_base, peephole=True),
     replace(_base, bidirectional=True),
     replace(_base, packed=True),

@@ -42,7 +42,7 @@ CUDA_TOOLKIT = r"cuda|mma\.h|cooperative_groups"
 STABLE_TORCH = r"torch/csrc/stable/|torch/headeronly/|torch/csrc/inductor/aoti_torch/"
 INCLUDES = {
     "csrc": r"(?!)",
-    "csrc/cpu": r"cpu/|immintrin\.h|(pthread|sched|unistd)\.h",
+    "csrc/cpu": r"cpu/|immintrin\.h|(pthread|sched|unistd|linux/futex|sys/syscall)\.h",
     "csrc/cuda": rf"cuda/|{CUDA_TOOLKIT}",
     "csrc/binding": rf"binding/|cpu/|cuda/|{CUDA_TOOLKIT}|{STABLE_TORCH}",
     "csrc/binding/plan_module.cpp": r"pybind11/",

@@ -10,11 +10,11 @@ what a child may count on (and what DataLoader sets in its workers).
 """
 
 import ctypes
-import functools
 import os
 import re
 import threading
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,8 @@ from child import run_alone
 from operators import (
     F64,
     Named,
-    Run,
     assert_identical,
+    call,
     names,
     operator,
     oracle,
@@ -37,26 +37,35 @@ from operators import (
 from test_operators_robust import WIDE
 from tolerance import assert_all_close
 
+F32 = torch.float32
 CASES = [EVERYTHING, WIDE, *TOGETHER]
 
 
-def results(how: Run = operator, dtype: torch.dtype = torch.float32) -> list[Named]:
+# lstm_stack; lt_lstm with its lanes one after the other, and side by side
+WAYS = [(1, None), (2, False), (2, True)]
+
+
+def results() -> list[Named]:
     """Values and gradients of every case; with enough threads some of them share a layer."""
     return [
-        run(how, case, arguments(case, dtype, lanes), names(lanes))
+        run(partial(operator, side_by_side=how), case, arguments(case, F32, lanes), names(lanes))
         for case in CASES
-        for lanes in (1, 2)
+        for lanes, how in WAYS
     ]
 
 
-@functools.cache
-def truth_and_plain() -> tuple[list[Named], list[Named]]:
+@cache
+def references(dtype: torch.dtype) -> list[Named]:
     with threads(1):  # plain torch's many small operators are slow where threads are too many
-        return results(oracle, F64), results(oracle)
+        return [
+            run(oracle, case, arguments(case, dtype, lanes), names(lanes))
+            for case in CASES
+            for lanes, _ in WAYS
+        ]
 
 
 def assert_right(found: list[Named]) -> None:
-    for actual, truth, plain in zip(found, *truth_and_plain(), strict=True):
+    for actual, truth, plain in zip(found, references(F64), references(F32), strict=True):
         assert_all_close(actual, truth, plain)
 
 
@@ -173,6 +182,25 @@ def workers(context: str) -> None:
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_data_loader_workers(context: str) -> None:
     run_alone(workers, context)
+
+
+def lanes_side_by_side_without_gradients() -> None:
+    torch.set_num_threads(2)
+    expected = [call(case, arguments(case, F32, 2), side_by_side=False) for case in CASES]
+    for save in (True, False):
+        for mode in (torch.no_grad, torch.inference_mode):
+            for case, wanted in zip(CASES, expected, strict=True):
+                with mode():
+                    found = call(case, arguments(case, F32, 2), save=save, side_by_side=True)
+                made = names(2) if save else names(2)[:3]
+                assert_identical(
+                    dict(zip(made, found, strict=False)), dict(zip(made, wanted, strict=False))
+                )
+
+
+def test_lanes_side_by_side_without_gradients() -> None:
+    # The second lane's thread is in nobody's inference mode.
+    run_alone(lanes_side_by_side_without_gradients)
 
 
 def openmp() -> ctypes.CDLL:

@@ -32,12 +32,12 @@ class Runs(NamedTuple):
 
 
 def run_planted(defect: Defect, objects: list[Path], folder: Path) -> CompletedProcess[str]:
-    """The driver with one source changed, and for a header the narrowest kernels that have it."""
+    """The driver with one object of the clean build replaced."""
     csrc = Path(shutil.copytree(CSRC, folder / "csrc"))
     defect.plant(csrc)
-    unit = csrc / ("cpu/gang.cpp" if defect.source == "cpu/gang.cpp" else "cpu/isa_generic.cpp")
-    target = folder / unit.with_suffix(".o").name
-    changed = compile_unit(unit, defect.symptom.sanitizers, target, csrc)
+    (original,) = (unit for unit in UNITS if unit.name == defect.unit)
+    unit = csrc / original.relative_to(CSRC) if original.is_relative_to(CSRC) else original
+    changed = compile_unit(unit, defect.symptom.sanitizers, folder / f"{unit.stem}.o", csrc)
     kept = [each for each in objects if each.name != changed.name]
     program = link([*kept, changed], WATCHERS[defect.symptom.watcher], folder / "driver")
     return run_driver(program, "generic")

@@ -74,7 +74,7 @@ void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Ten
   const auto if_needed = [&](bool needed, const Sizes& sizes) {
     return needed ? OptionalTensor(empty(x, sizes)) : OptionalTensor();
   };
-  const Tensor zero_row = zeros(x, {H});
+  const Tensor zero_row = zeros(x, {std::max(H, P)});
   std::vector<OptionalTensor> kept;  // alive until the kernels have run
   std::vector<TimeLstmForward<scalar>> problems;
   for (int64_t d = 0; d < s.dirs; ++d) {
@@ -119,7 +119,7 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& s, int64_t 
                                                const OptionalTensor& d_hidden,
                                                const OptionalTensor& d_cells, const Tensor& d_x) {
   const int64_t H = s.H, P = s.P, R = s.R, N = s.N;
-  const Tensor zero_row = zeros(x, {H});
+  const Tensor zero_row = zeros(x, {std::max(H, P)});
   // What the kernel reads, and leaves for the products after the loop, of one direction.
   struct Direction {
     Tensor w_hh, d_preact, h_prev;

@@ -24,7 +24,7 @@ void run_lanes(bool side_by_side, int64_t steps, const Lead& lead, const Follow&
       try {
         for (int64_t i = 0; i < steps; ++i) {
           lead(i);
-          progress.reach(static_cast<int>(i) + 1);
+          progress.reach(static_cast<uint32_t>(i) + 1);
         }
       } catch (...) {
         progress.fail();  // or the other lane would wait for ever
@@ -33,7 +33,7 @@ void run_lanes(bool side_by_side, int64_t steps, const Lead& lead, const Follow&
     }
     if (share.last == 2) {
       for (int64_t i = 0; i < steps; ++i) {
-        progress.wait_for(static_cast<int>(i) + 1);
+        progress.wait_for(static_cast<uint32_t>(i) + 1);
         if (progress.failed()) return;
         follow(i);
       }
@@ -84,8 +84,8 @@ TrajectoryOutputs lt_lstm_forward(const Tensor& input, const Tensor& h0, const T
       read[l] = dropped ? time.x : h;
     };
     const auto layer_layer = [&](int64_t l) {
-      const Tensor gates = save ? layer_of(traj_gates, l, {s.R, 4 * G}) : gates_scratch;
-      const Tensor m = save ? layer_of(traj_cells, l, {s.R, G}) : m_scratch;
+      const Tensor gates = save ? layer_of(traj_gates, l, {s.R, 4 * G}) : plain(gates_scratch);
+      const Tensor m = save ? layer_of(traj_cells, l, {s.R, G}) : plain(m_scratch);
       const bool last = !save || l == s.L - 1;
       const Tensor g = last ? matrix(output, 0, s.R, Q) : layer_of(traj_hidden, l, wide);
       LayerLane<scalar>::forward(lane[l], *read[l], g_below, m_below, gates, m, g);

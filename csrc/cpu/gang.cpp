@@ -3,6 +3,11 @@
 #include "cpu/gang.h"
 
 #include <sched.h>
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <chrono>
 #include <thread>
@@ -18,20 +23,49 @@ void pause() {
 #endif
 }
 
-// Spins for as long as a step takes, then gives the core away each time: on an oversubscribed
-// machine the thread that is waited for needs it.
+// False where the condition does not hold after about ten microseconds.
 template <class Condition>
-void spin_until(const Condition& condition) {
-  constexpr int kSpins = 300;
-  for (int i = 0; !condition(); ++i) {
-    if (i < kSpins)
-      pause();
-    else
-      sched_yield();
+bool spin_until(const Condition& condition) {
+  constexpr int kSpins = 1000;
+  for (int i = 0; i < kSpins; ++i) {
+    if (condition()) return true;
+    pause();
   }
+  return condition();
+}
+
+// Sleeps unless the value has changed by then. May wake for no reason.
+void sleep_while(const std::atomic<uint32_t>& word, uint32_t value) {
+#if defined(__linux__)
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+#else
+  if (word.load() == value) sched_yield();
+#endif
+}
+
+void wake_all(const std::atomic<uint32_t>& word) {
+#if defined(__linux__)
+  syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+#else
+  (void)word;
+#endif
 }
 
 }  // namespace
+
+void Signal::set(uint32_t value) {
+  // Both sequentially consistent, as in wait_while: either the sleeper is seen here, or the value
+  // there.
+  value_.store(value);
+  if (sleepers_.load() > 0) wake_all(value_);
+}
+
+void Signal::wait_while(uint32_t value) const {
+  if (spin_until([&] { return this->value() != value; })) return;
+  sleepers_.fetch_add(1);
+  while (value_.load() == value) sleep_while(value_, value);
+  sleepers_.fetch_sub(1);
+}
 
 int available_processors() {
 #if defined(__linux__)
@@ -49,29 +83,25 @@ Gang::Share Gang::join(int first, int last) {
     using Clock = std::chrono::steady_clock;
     const auto deadline = Clock::now() + std::chrono::milliseconds(2);
     const auto all_here = [&] { return arrived_.load(std::memory_order_acquire) == pieces_; };
-    spin_until([&] { return all_here() || Clock::now() > deadline; });
-    state_.store(all_here() ? kTogether : kAlone, std::memory_order_release);
+    while (!spin_until(all_here) && Clock::now() < deadline) sched_yield();
+    state_.set(all_here() ? kTogether : kAlone);
   } else {
-    spin_until([&] { return state_.load(std::memory_order_acquire) != kOpen; });
+    state_.wait_while(kOpen);
   }
-  if (state_.load(std::memory_order_acquire) == kTogether) return {first, last};
+  if (state_.value() == kTogether) return {first, last};
   return first == 0 ? Share{0, pieces_} : Share{0, 0};
 }
 
 void Gang::meet(Share share) {
   const int held = share.last - share.first;
   if (held == pieces_) return;
-  const uint32_t phase = phase_.load(std::memory_order_acquire);
+  const uint32_t phase = phase_.value();
   if (waiting_.fetch_add(held, std::memory_order_acq_rel) + held == pieces_) {
     waiting_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
+    phase_.set(phase + 1);
   } else {
-    spin_until([&] { return phase_.load(std::memory_order_acquire) != phase; });
+    phase_.wait_while(phase);
   }
-}
-
-void Progress::wait_for(int steps) const {
-  spin_until([&] { return steps_.load(std::memory_order_acquire) >= steps; });
 }
 
 }  // namespace ltlstm::cpu

@@ -15,6 +15,21 @@
 
 namespace ltlstm::cpu {
 
+// A number that one thread writes and others wait for: they spin for about as long as a step takes,
+// then sleep, because on a busy machine the thread that is waited for needs the processor, and one
+// that wakes up gets it back sooner than one that has only yielded.
+class Signal {
+ public:
+  explicit Signal(uint32_t value) : value_(value) {}
+  uint32_t value() const { return value_.load(std::memory_order_acquire); }
+  void set(uint32_t value);
+  void wait_while(uint32_t value) const;
+
+ private:
+  std::atomic<uint32_t> value_;
+  mutable std::atomic<int> sleepers_{0};
+};
+
 class Gang {
  public:
   explicit Gang(int pieces) : pieces_(pieces) {}
@@ -33,13 +48,13 @@ class Gang {
   LTLSTM_MEMBER int pieces() const { return pieces_; }
 
  private:
-  enum State : int { kOpen, kTogether, kAlone };
+  enum State : uint32_t { kOpen, kTogether, kAlone };
 
   const int pieces_;
   std::atomic<int> arrived_{0};
-  std::atomic<int> state_{kOpen};
+  Signal state_{kOpen};
   std::atomic<int> waiting_{0};
-  std::atomic<uint32_t> phase_{0};
+  Signal phase_{0};
 };
 
 // How many processors this thread may run on: threads beyond those would only wait for each other.
@@ -49,16 +64,18 @@ int available_processors();
 class Progress {
  public:
   // `steps` are done, and what was written for them can be read by whoever has waited for them.
-  void reach(int steps) { steps_.store(steps, std::memory_order_release); }
-  void wait_for(int steps) const;
+  void reach(uint32_t steps) { steps_.set(steps); }
+  void wait_for(uint32_t steps) const {
+    for (uint32_t now = steps_.value(); now < steps; now = steps_.value()) steps_.wait_while(now);
+  }
 
   // No more steps will come: whoever waits goes on and finds this true.
-  void fail() { steps_.store(kFailed, std::memory_order_release); }
-  bool failed() const { return steps_.load(std::memory_order_acquire) == kFailed; }
+  void fail() { steps_.set(kFailed); }
+  bool failed() const { return steps_.value() == kFailed; }
 
  private:
-  static constexpr int kFailed = 1 << 30;
-  std::atomic<int> steps_{0};
+  static constexpr uint32_t kFailed = UINT32_MAX;
+  Signal steps_{0};
 };
 
 }  // namespace ltlstm::cpu

@@ -21,30 +21,32 @@ void check_cell_rows(int64_t R, int64_t H, bool peephole, bool shared_row, bool 
     // In place a kernel reads what it is about to overwrite.
     Buffer<scalar> gates = in_place ? preact.copy() : unwritten(R * 4 * H);
     Buffer<scalar> c = unwritten(R * H), r = unwritten(R * H);
-    const CellRowsForward<scalar> forward = {H,
-                                             in_place ? gates.data() : preact.data(),
-                                             c_prev.data(),
-                                             c_prev_stride,
-                                             pointer_if(peephole, p),
-                                             gates.data(),
-                                             c.data(),
-                                             r.data()};
+    CellRowsForward<scalar> forward{};
+    forward.H = H;
+    forward.preact = in_place ? gates.data() : preact.data();
+    forward.c_prev = c_prev.data();
+    forward.c_prev_stride = c_prev_stride;
+    forward.peephole = pointer_if(peephole, p);
+    forward.gates = gates.data();
+    forward.c = c.data();
+    forward.r = r.data();
     way.run(R, [&](const Part& part) {
       kernels.cell_rows_forward(forward, part.first_row, part.last_row);
     });
     Buffer<scalar> d_preact = unwritten(R * 4 * H), r_again = unwritten(wants_r * R * H);
     Buffer<scalar> dc_prev = in_place ? dc.copy() : unwritten(R * H);
-    const CellRowsBackward<scalar> backward = {H,
-                                               gates.data(),
-                                               c_prev.data(),
-                                               c_prev_stride,
-                                               c.data(),
-                                               pointer_if(peephole, p),
-                                               dr.data(),
-                                               in_place ? dc_prev.data() : dc.data(),
-                                               d_preact.data(),
-                                               dc_prev.data(),
-                                               pointer_if(wants_r, r_again)};
+    CellRowsBackward<scalar> backward{};
+    backward.H = H;
+    backward.gates = gates.data();
+    backward.c_prev = c_prev.data();
+    backward.c_prev_stride = c_prev_stride;
+    backward.c = c.data();
+    backward.peephole = pointer_if(peephole, p);
+    backward.dr = dr.data();
+    backward.dc = in_place ? dc_prev.data() : dc.data();
+    backward.d_preact = d_preact.data();
+    backward.dc_prev = dc_prev.data();
+    backward.r = pointer_if(wants_r, r_again);
     way.run(R, [&](const Part& part) {
       kernels.cell_rows_backward(backward, part.first_row, part.last_row);
     });

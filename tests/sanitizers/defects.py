@@ -27,6 +27,12 @@ class Defect(NamedTuple):
     nth: int = 0
     of: int = 1  # occurrences, so that a new one is noticed
 
+    @property
+    def unit(self) -> str:
+        """The name of the one source that has to be compiled again."""
+        units = {"cpu/gang.cpp": "gang.cpp", "cpu/gang.h": "driver.cpp"}
+        return units.get(self.source, "isa_generic.cpp")
+
     def plant(self, csrc: Path) -> None:
         file = csrc / self.source
         parts = file.read_text().split(self.old)
@@ -52,6 +58,9 @@ DEFECTS = {
     ),
     "a late piece works": Defect(
         "cpu/gang.cpp", ": Share{0, 0};", ": Share{first, last};", NOT_IDLE
+    ),
+    "relaxed progress": Defect(
+        "cpu/gang.h", "(steps, std::memory_order_release", "(steps, std::memory_order_relaxed", RACE
     ),
     "no meeting before the forward projection": without_meeting(0),
     "no meeting after a forward step": without_meeting(1),

@@ -2,12 +2,13 @@
 // Runs the CPU kernels without torch, for a sanitizer to watch: odd sizes, every option, and every
 // way in which threads may share the work, all of which must give the same bits.
 #include "cell_rows.h"
+#include "progress.h"
 #include "time_lane.h"
 
 namespace ltlstm::sanitizers {
 namespace {
 
-// Of one case, in each direction, until the threads met: a loaded machine may let one come late.
+// Repeats until the threads met: on a loaded machine one may come late.
 template <class Run, class scalar>
 void check_way(const Way& way, const Run& run, const Results<scalar>& expected,
                const std::string& what) {
@@ -77,6 +78,7 @@ void check_all() {
 }  // namespace ltlstm::sanitizers
 
 int main() {
+  ltlstm::sanitizers::check_progress();
   ltlstm::sanitizers::check_all<float>();
   ltlstm::sanitizers::check_all<double>();
   std::printf("%s\n", ltlstm::cpu::kernels<float>().isa);

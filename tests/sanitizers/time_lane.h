@@ -59,23 +59,24 @@ class TimeLane {
     Buffer<scalar> hidden = unwritten(extent(stride_)), h = h0_.copy(), c = c0_.copy();
     Buffer<scalar> scratch = unwritten(of_.projected ? N * H : 0);
     Buffer<scalar> gathered = unwritten(gathers ? way.pieces * N * P : 0);
-    const TimeLstmForward<scalar> problem = {sequence(),
-                                             H,
-                                             P,
-                                             stride_,
-                                             of_.in_place,
-                                             w_hh_forward_.data(),
-                                             pointer_if(of_.projected, w_hr_forward_),
-                                             pointer_if(of_.peephole, peephole_),
-                                             zeros_.data(),
-                                             h0_.data(),
-                                             gates.data(),
-                                             pointer_if(of_.saves, cells),
-                                             hidden.data(),
-                                             h.data(),
-                                             c.data(),
-                                             pointer_if(of_.projected, scratch),
-                                             pointer_if(gathers, gathered)};
+    TimeLstmForward<scalar> problem{};
+    problem.seq = sequence();
+    problem.H = H;
+    problem.P = P;
+    problem.hidden_stride = stride_;
+    problem.in_place = of_.in_place;
+    problem.w_hh = w_hh_forward_.data();
+    problem.w_hr = pointer_if(of_.projected, w_hr_forward_);
+    problem.peephole = pointer_if(of_.peephole, peephole_);
+    problem.zeros = zeros_.data();
+    problem.h0 = h0_.data();
+    problem.gates = gates.data();
+    problem.cells = pointer_if(of_.saves, cells);
+    problem.hidden = hidden.data();
+    problem.h = h.data();
+    problem.c = c.data();
+    problem.scratch = pointer_if(of_.projected, scratch);
+    problem.gathered = pointer_if(gathers, gathered);
     met = way.run(N, [&](const Part& part) { kernels_.time_lstm_forward(problem, part); });
     require_written(hidden, P, stride_, name() + ": hidden");
     return results(std::move(gates), std::move(cells), std::move(hidden), std::move(h),
@@ -91,30 +92,31 @@ class TimeLane {
     Buffer<scalar> dh = dh_.copy(), dc = dc_.copy(), d_peephole(of_.peephole * N * 3 * H, 0);
     Buffer<scalar> scratch = unwritten(projected * N * H);
     const bool from_cells = of_.reset != of_.strided;  // every gradient comes alone as well
-    const TimeLstmBackward<scalar> problem = {sequence(),
-                                              H,
-                                              P,
-                                              stride_,
-                                              stride_,
-                                              w_hh_backward_.data(),
-                                              pointer_if(projected, w_hr_backward_),
-                                              pointer_if(of_.peephole, peephole_),
-                                              zeros_.data(),
-                                              h0_.data(),
-                                              c0_.data(),
-                                              saved[0].data(),
-                                              saved[1].data(),
-                                              saved[2].data(),
-                                              pointer_if(!of_.reset, d_hidden_),
-                                              pointer_if(from_cells, d_cells_),
-                                              d_preact.data(),
-                                              h_prev.data(),
-                                              pointer_if(projected, r),
-                                              pointer_if(projected, d_projected),
-                                              dh.data(),
-                                              dc.data(),
-                                              pointer_if(of_.peephole, d_peephole),
-                                              pointer_if(projected, scratch)};
+    TimeLstmBackward<scalar> problem{};
+    problem.seq = sequence();
+    problem.H = H;
+    problem.P = P;
+    problem.hidden_stride = stride_;
+    problem.d_hidden_stride = stride_;
+    problem.w_hh = w_hh_backward_.data();
+    problem.w_hr = pointer_if(projected, w_hr_backward_);
+    problem.peephole = pointer_if(of_.peephole, peephole_);
+    problem.zeros = zeros_.data();
+    problem.h0 = h0_.data();
+    problem.c0 = c0_.data();
+    problem.gates = saved[0].data();
+    problem.cells = saved[1].data();
+    problem.hidden = saved[2].data();
+    problem.d_hidden = pointer_if(!of_.reset, d_hidden_);
+    problem.d_cells = pointer_if(from_cells, d_cells_);
+    problem.d_preact = d_preact.data();
+    problem.h_prev = h_prev.data();
+    problem.r = pointer_if(projected, r);
+    problem.d_projected = pointer_if(projected, d_projected);
+    problem.dh = dh.data();
+    problem.dc = dc.data();
+    problem.d_peephole = pointer_if(of_.peephole, d_peephole);
+    problem.scratch = pointer_if(projected, scratch);
     met = way.run(N, [&](const Part& part) { kernels_.time_lstm_backward(problem, part); });
     return results(std::move(d_preact), std::move(h_prev), std::move(r), std::move(d_projected),
                    std::move(dh), std::move(dc), std::move(d_peephole));
