@@ -24,6 +24,7 @@ struct Sequence {
 template <class scalar>
 struct TimeLstmForward {
   Sequence seq;
+  int64_t first_step, last_step;  // of the scan; the state of the step before is in hidden and c
   int64_t H, P;
   int64_t hidden_stride;  // elements from one row of hidden to the next
   bool in_place;       // the weights are as they are; else packed, w_hh^T in gate blocks, w_hr^T in
@@ -33,7 +34,8 @@ struct TimeLstmForward {
   const scalar* peephole;  // (3, H) or null
   const scalar* zeros;     // (max(H, P))
   const scalar* h0;        // (N, P)
-  scalar* gates;           // (R, 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
+  scalar* gates;           // (., 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
+  int64_t first_gates;     // the row that the first row of gates is of
   scalar* cells;           // (R, H) or null
   scalar* hidden;          // (R, P)
   scalar* h;               // (N, P) in: h0; out: h_n

@@ -16,8 +16,8 @@ operators take them stacked, or None (AOTInductor hands an empty list over as No
 raise RuntimeError.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,6 +61,15 @@ def _plain_or_none(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
+def _dispatch(op: Callable[..., Any], *arguments: Any) -> Any:
+    """The operator; where nothing records a gradient, without the detour through Python's autograd,
+    which costs as much as a small step."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return op(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*arguments)
+
+
 def _stacked(masks: Sequence[Tensor]) -> Tensor | None:
     return torch.stack(list(masks)) if masks else None
 
@@ -85,7 +94,8 @@ def lstm_stack_forward(
     With L = 1 it is one layer. `save` keeps what the backward needs.
     """
     return Stack(
-        *torch.ops.ltlstm.lstm_stack_forward(
+        *_dispatch(
+            torch.ops.ltlstm.lstm_stack_forward,
             input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
             _stacked(masks), batch_sizes, _plain_or_none(reset),
             bias, projected, peephole, bidirectional, save,
@@ -128,7 +138,8 @@ def lt_lstm_forward(
     `lanes`: whether the two lanes run side by side; None leaves it to the plan.
     """
     return Trajectory(
-        *torch.ops.ltlstm.lt_lstm_forward(
+        *_dispatch(
+            torch.ops.ltlstm.lt_lstm_forward,
             input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
             _plain(traj_weights), _stacked(masks), batch_sizes, _plain_or_none(reset),
             bias, projected, peephole, bidirectional, save, lanes,
@@ -152,9 +163,8 @@ def cell_forward(
     preact: Tensor, c: Tensor, peephole: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The pointwise cell: preact (R, 4H), c (R, H), peephole (3, H) -> h, c_new (R, H)."""
-    return torch.ops.ltlstm.cell_forward(
-        preact.contiguous(), c.contiguous(), _plain_or_none(peephole)
-    )
+    preact, c, peephole = preact.contiguous(), c.contiguous(), _plain_or_none(peephole)
+    return _dispatch(torch.ops.ltlstm.cell_forward, preact, c, peephole)
 
 
 def cell_backward(

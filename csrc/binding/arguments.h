@@ -3,6 +3,8 @@
 // worked out once.
 #pragma once
 
+#include <utility>
+
 #include "binding/tensors.h"
 #include "problem.h"
 
@@ -40,6 +42,11 @@ class StackArguments {
     return joined(joined({layers}, rows), {width});
   }
   Sequence sequence(bool reverse) const;
+  // [first, last) of the rows of steps [first, last) of a scan.
+  std::pair<int64_t, int64_t> rows_of_steps(int64_t first, int64_t last, bool reverse) const {
+    return reverse ? std::pair(offsets_[T - last], offsets_[T - first])
+                   : std::pair(offsets_[first], offsets_[last]);
+  }
   int64_t width() const { return dirs * P; }
   // Whether the rows of one step may take their state from different places: the row before, h0, or
   // a reset.

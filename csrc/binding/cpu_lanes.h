@@ -22,11 +22,15 @@ struct TimeLaneMemory {
   Tensor h0, c0;         // (L * dirs, N, .)
   Tensor h_n, c_n;       // (L * dirs, N, .), the initial state until a layer has run
   OptionalTensor cells;  // (L * dirs, R, H)
-  Tensor gates;          // (L * dirs, R, 4H), or (dirs, R, 4H) where cells is nothing: scratch
+  // (L * dirs, R, 4H), or where cells is nothing the scratch of the steps at once: (dirs, ., 4H)
+  Tensor gates;
 };
 
 template <class scalar>
 struct TimeLane {
+  // How many steps have their inputs multiplied at once.
+  static int64_t steps_at_once(const StackArguments& stack);
+
   // x (R, D); writes hidden (R, width) and what is the layer's of the memory.
   static void forward(const StackArguments& stack, int64_t layer, const Tensor& x,
                       const Tensor& hidden, const TimeLaneMemory& memory);

@@ -50,7 +50,9 @@ struct TimeLaneForward {
                torch::stable::clone(h0),
                torch::stable::clone(c0),
                save ? OptionalTensor(cells) : OptionalTensor(),
-               save ? gates : empty(input, {s.dirs, s.R, 4 * s.H})} {}
+               save ? gates
+                    : empty(input, {s.dirs, std::min(s.R, s.N * TimeLane<scalar>::steps_at_once(s)),
+                                    4 * s.H})} {}
 
   void run(int64_t layer, const Tensor& hidden) {
     TimeLane<scalar>::forward(s, layer, x, hidden, memory);

@@ -66,50 +66,78 @@ scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
 }  // namespace
 
 template <class scalar>
+int64_t TimeLane<scalar>::steps_at_once(const StackArguments& s) {
+  constexpr int64_t kStaysNear = 6 << 20;
+  const int64_t step = s.N * 4 * s.H * static_cast<int64_t>(sizeof(scalar));
+  return step == 0 ? s.T : std::min(s.T, std::max<int64_t>(1, kStaysNear / step));
+}
+
+template <class scalar>
 void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Tensor& x,
                                const Tensor& hidden, const TimeLaneMemory& memory) {
-  const int64_t H = s.H, P = s.P, N = s.N, R = s.R;
+  const int64_t H = s.H, P = s.P, N = s.N, D = x.size(1);
   const Threads threads = Threads::plan<scalar>(s);
   const bool in_place = s.T * N <= kFewRows;
   const auto if_needed = [&](bool needed, const Sizes& sizes) {
     return needed ? OptionalTensor(empty(x, sizes)) : OptionalTensor();
   };
   const Tensor zero_row = zeros(x, {std::max(H, P)});
-  std::vector<OptionalTensor> kept;  // alive until the kernels have run
-  std::vector<TimeLstmForward<scalar>> problems;
-  for (int64_t d = 0; d < s.dirs; ++d) {
-    const int64_t index = layer * s.dirs + d, place = memory.cells ? index : d;
-    const CellWeights& w = s.weights[index];
-    linear(matrix(memory.gates, place, R, 4 * H), x, w.w_ih, summed<scalar>(w.b_ih, w.b_hh));
-    OptionalTensor w_hh = w.w_hh, w_hr = w.w_hr;
-    if (!in_place) w_hh = packed<scalar>(*w.w_hh, true, true);
-    if (!in_place && w_hr) w_hr = packed<scalar>(*w.w_hr, true, false);
-    const OptionalTensor scratch = if_needed(s.flags.projected, {N, H});
-    const OptionalTensor gathered = if_needed(s.mixes_rows(), {threads.pieces, N, P});
+  struct Direction {
     TimeLstmForward<scalar> p;
+    OptionalTensor bias, w_hh, w_hr, scratch, gathered;
+  };
+  std::vector<Direction> directions;
+  for (int64_t d = 0; d < s.dirs; ++d) {
+    const int64_t index = layer * s.dirs + d;
+    const CellWeights& w = s.weights[index];
+    Direction here{{},
+                   summed<scalar>(w.b_ih, w.b_hh),
+                   w.w_hh,
+                   w.w_hr,
+                   if_needed(s.flags.projected, {N, H}),
+                   if_needed(s.mixes_rows(), {threads.pieces, N, P})};
+    if (!in_place) here.w_hh = packed<scalar>(*w.w_hh, true, true);
+    if (!in_place && w.w_hr) here.w_hr = packed<scalar>(*w.w_hr, true, false);
+    TimeLstmForward<scalar>& p = here.p;
     p.seq = s.sequence(d == 1);
     p.H = H;
     p.P = P;
     p.hidden_stride = s.width();
     p.in_place = in_place;
-    p.w_hh = data<scalar>(w_hh);
-    p.w_hr = data<scalar>(w_hr);
+    p.w_hh = data<scalar>(here.w_hh);
+    p.w_hr = data<scalar>(here.w_hr);
     p.peephole = data<scalar>(w.peephole);
     p.zeros = data<scalar>(zero_row);
     p.h0 = part<scalar>(memory.h0, index, N * P);
-    p.gates = part<scalar>(memory.gates, place, R * 4 * H);
-    p.cells = part<scalar>(memory.cells, index, R * H);
+    p.cells = part<scalar>(memory.cells, index, s.R * H);
     p.hidden = part<scalar>(hidden, d, P);
     p.h = part<scalar>(memory.h_n, index, N * P);
     p.c = part<scalar>(memory.c_n, index, N * H);
-    p.scratch = part<scalar>(scratch, 0, 0);
-    p.gathered = part<scalar>(gathered, 0, 0);
-    problems.push_back(p);
-    kept.insert(kept.end(), {w_hh, w_hr, scratch, gathered});
+    p.scratch = part<scalar>(here.scratch, 0, 0);
+    p.gathered = part<scalar>(here.gathered, 0, 0);
+    directions.push_back(here);
   }
-  threads.run([&](int64_t d, const cpu::Part& part) {
-    cpu::kernels<scalar>().time_lstm_forward(problems[d], part);
-  });
+  // The product for the inputs just before the steps that read it: while it is in the cache.
+  const int64_t steps = steps_at_once(s);
+  for (int64_t first = 0; first < s.T; first += steps) {
+    const int64_t last = std::min(s.T, first + steps);
+    for (int64_t d = 0; d < s.dirs; ++d) {
+      Direction& here = directions[d];
+      const auto [from, to] = s.rows_of_steps(first, last, d == 1);
+      const bool keep = memory.cells.has_value();
+      const int64_t place = keep ? (layer * s.dirs + d) * s.R + from : d * memory.gates.size(1);
+      linear(matrix(memory.gates, place * 4 * H, to - from, 4 * H, 4 * H, 1),
+             matrix(x, from * D, to - from, D, D, 1), s.weights[layer * s.dirs + d].w_ih,
+             here.bias);
+      here.p.gates = part<scalar>(memory.gates, place, 4 * H);
+      here.p.first_gates = from;
+      here.p.first_step = first;
+      here.p.last_step = last;
+    }
+    threads.run([&](int64_t d, const cpu::Part& part) {
+      cpu::kernels<scalar>().time_lstm_forward(directions[d].p, part);
+    });
+  }
 }
 
 template <class scalar>

@@ -111,11 +111,11 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
   const int64_t H = p.H, P = p.P;
   const auto units = Slice<Isa, scalar>::range_of(H, part);
   const auto outputs = Slice<Isa, scalar>::range_of(P, part);
-  for (int64_t scanned = 0; scanned < p.seq.T; ++scanned) {
+  for (int64_t scanned = p.first_step; scanned < p.last_step; ++scanned) {
     const Step s = step_of(p.seq, scanned, part.first_row, part.last_row);
     if (s.active <= 0) continue;
     const Rows<scalar> h = entering_h(p, s, part);
-    scalar* preact = p.gates + s.row * 4 * H;
+    scalar* preact = p.gates + (s.row - p.first_gates) * 4 * H;
     if (p.in_place)
       for (int64_t column = units.first; column < 4 * H; column += H)
         dot_product<Isa>(s.active, P, h.data, h.stride, p.w_hh + column * P, units.count(), true,
@@ -125,7 +125,7 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
                    units.first_gate_block(), units.last_gate_block(), true, preact, 4 * H);
     for (int64_t i = 0; i < s.active; ++i) {
       const int64_t row = s.row + i, n = part.first_row + i;
-      scalar* gates = p.gates + row * 4 * H + units.first;
+      scalar* gates = preact + i * 4 * H + units.first;
       scalar* c = p.c + n * H + units.first;
       scalar* hidden = p.hidden + row * p.hidden_stride + units.first;
       scalar* r = p.w_hr ? p.scratch + n * H + units.first : hidden;

@@ -47,10 +47,10 @@ def without_meeting(nth: int) -> Defect:
 
 DEFECTS = {
     "nobody meets": Defect("cpu/gang.cpp", "if (held == pieces_) return;", "return;", RACE),
-    "a relaxed end of a meeting": Defect(
+    "a relaxed signal": Defect(
         "cpu/gang.cpp",
-        "phase + 1, std::memory_order_release",
-        "phase + 1, std::memory_order_relaxed",
+        "value_.store(value);",
+        "value_.store(value, std::memory_order_relaxed);",
         RACE,
     ),
     "a relaxed arrival at a meeting": Defect(
@@ -59,8 +59,11 @@ DEFECTS = {
     "a late piece works": Defect(
         "cpu/gang.cpp", ": Share{0, 0};", ": Share{first, last};", NOT_IDLE
     ),
-    "relaxed progress": Defect(
-        "cpu/gang.h", "(steps, std::memory_order_release", "(steps, std::memory_order_relaxed", RACE
+    "a relaxed look at a signal": Defect(
+        "cpu/gang.h",
+        "value_.load(std::memory_order_acquire)",
+        "value_.load(std::memory_order_relaxed)",
+        RACE,
     ),
     "no meeting before the forward projection": without_meeting(0),
     "no meeting after a forward step": without_meeting(1),
