@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 
 class Symptom(NamedTuple):
-    text: str
+    texts: tuple[str, ...]  # one of these is said, whichever comes first
     watcher: str  # the build that is linked against
     sanitizers: str  # what the changed source needs; a whole memory build of it takes long
 
 
-RACE = Symptom("ThreadSanitizer: data race", "threads", "thread")
-NOT_IDLE = Symptom("FAILED: a late piece finds something to do", "threads", "thread")
-OVERFLOW = Symptom("AddressSanitizer: heap-buffer-overflow", "memory", "address")
-SHIFT = Symptom("runtime error: left shift of", "memory", "shift")
+DATA_RACE = "ThreadSanitizer: data race"
+RACE = Symptom((DATA_RACE,), "threads", "thread")
+# On a busy machine a piece of a gang may be late unasked, and then races with the one that works.
+NOT_IDLE = Symptom(("FAILED: a late piece finds something to do", DATA_RACE), "threads", "thread")
+OVERFLOW = Symptom(("AddressSanitizer: heap-buffer-overflow",), "memory", "address")
+SHIFT = Symptom(("runtime error: left shift of",), "memory", "shift")
 
 
 class Defect(NamedTuple):
