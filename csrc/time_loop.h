@@ -24,21 +24,22 @@ enum class Regime { kBlock, kCluster, kGrid, kStreamed, kAten };
 
 struct TimeLoop {
   Regime regime;
-  int units;           // hidden units of a block, a multiple of 8; the last block may own fewer
-  int blocks;          // of a group: the size of its cluster, or its part of the grid
-  int groups;          // batch slices of one direction; a launch has groups * directions of them
-  int columns;         // batch rows of a group, padded in the tile: 8, 16, 32 or 64
-  int k_splits;        // warps that share K of the same rows
-  int warps;           // k_splits * ceil(units / 8), backward k_splits * ceil(units / 16)
-  int threads;         // 32 * warps, at most max_threads
-  int max_threads;     // the launch bound that the kernel was compiled for: 256 or 512
-  int register_tiles;  // k tiles of a warp's slice whose weights stay in registers; the rest, or
-                       // all where this is 0, lies in shared memory
+  int units;             // hidden units of a block, a multiple of 8; the last block may own fewer
+  int blocks;            // of a group: the size of its cluster, or its part of the grid
+  int groups;            // batch slices of one direction; a launch has groups * directions of them
+  int passes;            // launches, each of the next groups * columns batch rows
+  int columns;           // batch rows of a group, padded in the tile: 8, 16, 32 or 64
+  int k_splits;          // warps that share K of the same rows
+  int warps;             // k_splits for each two row tiles, backward for each row tile
+  int threads;           // 32 * warps, at most max_threads
+  int max_threads;       // the launch bound that the kernel was compiled for: 256 or 512
+  int register_tiles;    // k tiles of a warp's slice whose weights stay in registers; the rest, or
+                         // all where this is 0, lies in shared memory
   int prefetch;          // steps by which the loads from global memory run ahead
-  int projected;         // rows of the second product of a block, a multiple of 16, or 0
+  int projected;         // entries of h that a block owns, a multiple of 16; 0 where h = r
   int registers;         // that a thread may use
   int64_t shared_bytes;  // dynamic
-  double us;             // modelled microseconds a step
+  double us;             // modelled microseconds a step, of all passes together
 };
 
 // One product of a block: M rows of weights of length K, for `columns` columns.
@@ -63,12 +64,21 @@ LTLSTM_INLINE ProductShape product_shape(int64_t rows, int64_t K, int k_splits,
   return s;
 }
 
+// Rows of a block in the product with W_hh, and in the one with W_hr (0 without it).
+LTLSTM_INLINE int64_t main_rows(const TimeLoop& loop, bool backward) {
+  return !backward ? 4 * loop.units : loop.projected > 0 ? loop.projected : loop.units;
+}
+
+LTLSTM_INLINE int64_t second_product_rows(const TimeLoop& loop, bool backward) {
+  return loop.projected == 0 ? 0 : backward ? loop.units : loop.projected;
+}
+
 // Where each array of a block begins in its dynamic shared memory, in bytes, each start a multiple
 // of 128, and the padded rows, in elements. `element` is the size of the weights' type in bytes. 16
 // bytes of padding a row keep ldmatrix and 16-byte loads free of bank conflicts.
 struct SharedLayout {
   int64_t weights;    // (rows, weights_row): each warp's k tiles one after another
-  int64_t projector;  // (projected, projector_row) of w_hr
+  int64_t projector;  // (second rows, projector_row) of w_hr
   int64_t state;      // (state_buffers, columns, state_row): h, backward d_preact, as exchanged
   int64_t second;     // (state_buffers, columns, second_row): what enters the second product
   int64_t partial;    // (k_splits, rows, columns) fp32 where k_splits > 1
@@ -86,7 +96,8 @@ LTLSTM_INLINE SharedLayout shared_layout(const TimeLoop& loop, bool backward, in
   const int64_t K = backward ? 4 * H : P, second_K = backward ? P : H;
   const int64_t units = loop.units, columns = loop.columns;
   const ProductShape main =
-      product_shape(backward ? units : 4 * units, K, loop.k_splits, loop.register_tiles);
+      product_shape(main_rows(loop, backward), K, loop.k_splits, loop.register_tiles);
+  const int64_t second_rows = round_up(second_product_rows(loop, backward), 16);
   SharedLayout at;
   at.state_buffers = loop.regime == Regime::kGrid ? 1 : 2;
   at.weights_row = main.in_shared > 0 ? main.in_shared * loop.k_splits * 16 + pad : 0;
@@ -99,9 +110,9 @@ LTLSTM_INLINE SharedLayout shared_layout(const TimeLoop& loop, bool backward, in
     end += round_up(bytes, 128);
     return start;
   };
-  const int64_t partial_rows = loop.projected > main.rows ? loop.projected : main.rows;
+  const int64_t partial_rows = second_rows > main.rows ? second_rows : main.rows;
   at.weights = place(main.rows * at.weights_row * element);
-  at.projector = place(loop.projected * at.projector_row * element);
+  at.projector = place(second_rows * at.projector_row * element);
   at.state = place(at.state_buffers * columns * at.state_row * element);
   at.second = place(at.state_buffers * columns * at.second_row * element);
   at.partial = place(loop.k_splits > 1 ? loop.k_splits * partial_rows * columns * 4 : 0);
