@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "loop_shape.h"
+
 namespace ltlstm {
 
 namespace {
@@ -23,54 +25,66 @@ constexpr Machine kHopper = {
 // A100: clock and rates of its data sheet, mma.sync at 85 % of the peak; the hop scaled by the
 // clock.
 constexpr Machine kAmpere = {
-    /*clock=*/1.35e9,       /*block_hop=*/0.04,    /*cluster_hop=*/0.0,
-    /*l2_hop=*/1.05,        /*cluster_bytes=*/0.0, /*l2_bytes=*/32.0,
-    /*l2_total=*/4e12,      /*shared_bytes=*/128., /*tile_cycles=*/9.4,
-    /*tile_latency=*/25.0,  /*fma_lanes=*/64.0,    /*memory=*/1.6e12,
+    /*clock=*/1.35e9,       /*block_hop=*/0.04,     /*cluster_hop=*/0.0,
+    /*l2_hop=*/1.05,        /*cluster_bytes=*/0.0,  /*l2_bytes=*/32.0,
+    /*l2_total=*/4e12,      /*shared_bytes=*/128.0, /*tile_cycles=*/9.4,
+    /*tile_latency=*/25.0,  /*fma_lanes=*/64.0,     /*memory=*/1.6e12,
     /*product_rate=*/250e12};
 
 // Cycles of a step that no size changes: the two barriers of a block, and the start of the
 // pointwise part.
 constexpr double kBarriers = 120, kPointwise = 120, kPointwiseBackward = 180;
-// Cycles of the pointwise part of a unit of one batch row, over 16 lanes that have the gates.
+// Cycles of the pointwise part of a unit of one batch row, over the lanes of an SM.
 constexpr double kUnit = 10.0 / 16, kUnitBackward = 8.0 / 16;
-// Elements a batch row and unit move to or from memory in a step: gates in and out, c, h.
+// Bytes a cycle that one warp gets with the loads it keeps in flight: from shared memory, and of
+// each column tile from L2.
+constexpr double kWarpShared = 64, kWarpL2 = 8;
+// What 32-bit products reach of their peak, and of the tensor cores' a large product.
+constexpr double kEfficiency = 0.6;
+// Elements that a batch row and unit move to or from memory in a step: gates in and out, c, h.
 constexpr double kTraffic = 11, kTrafficInference = 5;
+// SMs of the machine that `product_rate` is of.
+constexpr double kAllSms = 132;
 
-double ceil_div(double a, double b) { return static_cast<double>(int64_t((a + b - 1) / b)); }
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Cycles of one product of a block for all its columns.
-double product_cycles(int64_t rows, int64_t K, const TimeLoop& loop, int register_tiles,
-                      int tiles_of_warp, int element, const Machine& m) {
-  const ProductShape s = product_shape(rows, K, loop.k_splits, register_tiles);
-  const double column_tiles = loop.columns / 8.0, row_tiles = s.rows / 16.0;
-  const double from_shared = double(s.rows) * s.in_shared * loop.k_splits * 16 * element;
-  // Every warp of the same K slice reads the state again.
-  const double state = ceil_div(row_tiles, tiles_of_warp) * loop.columns * s.k_tiles * 16 * element;
-  const double shared = (from_shared + state) / m.shared_bytes;
+// Cycles of a stage's product for all columns.
+double product_cycles(const StageShape& stage, const TimeLoop& loop, int element,
+                      const Machine& m) {
+  const double rows = 16.0 * stage.row_tiles * stage.parts;
+  const int64_t blocks_k = ceil_div(stage.K, kBlockK), slice = ceil_div(blocks_k, loop.k_splits);
+  const double K = double(blocks_k) * kBlockK;
+  // The warps of every part read what enters, again.
+  const double entering = loop.regime == Regime::kGrid ? 0 : double(stage.parts) * loop.columns;
+  const double shared_rate = std::min(m.shared_bytes, kWarpShared * loop.warps);
+  const double shared = (rows + entering) * K * element / shared_rate;
   if (element == 4) {
-    return std::max(double(s.rows) * s.k_tiles * 16 * loop.columns / (0.6 * m.fma_lanes), shared);
+    const double lanes = kEfficiency * std::min(m.fma_lanes, double(loop.threads));
+    return std::max(rows * K * loop.columns / lanes, shared);
   }
-  const double tiles = row_tiles * s.slice * loop.k_splits * column_tiles;
+  const double tiles = rows / 16 * slice * (kBlockK / 16) * loop.k_splits * (loop.columns / 8.0);
   const double rate = tiles / std::min(4, loop.warps) * m.tile_cycles;
-  return std::max({rate, s.slice * m.tile_latency, shared});
+  return std::max({rate, slice * (kBlockK / 16) * m.tile_latency, shared});
 }
 
-double partial_cycles(int64_t rows, const TimeLoop& loop, const Machine& m) {
-  const double bytes = double(loop.k_splits) * rows * loop.columns * 4;
-  return 40 + (loop.k_splits > 1 ? 2 * bytes / m.shared_bytes : 0);
+// Cycles until the partial sums of the warps that split K are one.
+double reduction_cycles(const StageShape& stage, const TimeLoop& loop, const Machine& m) {
+  if (loop.k_splits == 1) return 0;
+  const double bytes = 16.0 * stage.row_tiles * stage.parts * loop.k_splits * loop.columns * 4;
+  return kBarriers / 2 + 2 * bytes / m.shared_bytes;
 }
 
-// us until `width` elements for each column, made by all blocks of the group, have arrived at each.
-double exchange_us(const TimeLoop& loop, double width, int64_t groups, int element,
+// us until what all blocks of the group have put in has arrived at each.
+double exchange_us(const StageShape& stage, const TimeLoop& loop, int64_t groups, int element,
                    const Machine& m) {
-  const double cycle = 1e6 / m.clock, bytes = double(loop.columns) * width * element;
+  const double cycle = 1e6 / m.clock, bytes = double(loop.columns) * stage.K * element;
   if (loop.regime == Regime::kBlock) return m.block_hop;
   if (loop.regime == Regime::kCluster) {
     return m.cluster_hop + cycle * bytes * (1 - 1.0 / loop.blocks) / m.cluster_bytes;
   }
-  const double all = 1e6 * groups * loop.blocks * bytes / m.l2_total;
-  return m.l2_hop + std::max(cycle * bytes / m.l2_bytes, all);
+  const double read = bytes * stage.parts;  // the warps of every part
+  return m.l2_hop +
+         std::max(cycle * read / m.l2_bytes, 1e6 * groups * loop.blocks * read / m.l2_total);
 }
 
 }  // namespace
@@ -79,29 +93,22 @@ const Machine& machine_of(int capability) { return capability >= 90 ? kHopper : 
 
 double step_us(const TimeLoop& loop, const LoopProblem& p, const Machine& m, int64_t resident) {
   const int64_t groups = int64_t(loop.groups) * p.directions;
-  const int64_t K = p.backward ? 4 * p.H : p.P;
-  double cycles = product_cycles(main_rows(loop, p.backward), K, loop, loop.register_tiles,
-                                 p.backward ? 1 : 2, p.element, m);
-  cycles += partial_cycles(main_rows(loop, p.backward), loop, m) + kBarriers;
+  double cycles = p.backward ? kPointwiseBackward : kPointwise, us = 0;
   cycles += (p.backward ? kUnitBackward : kUnit) * loop.columns * loop.units;
-  cycles += p.backward ? kPointwiseBackward : kPointwise;
-  double us = exchange_us(loop, double(K), std::min(groups, resident), p.element, m);
-  if (loop.projected > 0) {
-    const int64_t second = p.backward ? p.P : p.H, rows = second_product_rows(loop, p.backward);
-    cycles += product_cycles(rows, second, loop, 0, 1, p.element, m);
-    cycles += partial_cycles(rows, loop, m) + kBarriers;
-    us += exchange_us(loop, double(second), std::min(groups, resident), p.element, m);
+  for (const StageShape& stage : stages_of(loop, p.backward)) {
+    cycles += product_cycles(stage, loop, p.element, m) + reduction_cycles(stage, loop, m);
+    cycles += kBarriers;
+    us += exchange_us(stage, loop, std::min(groups, resident), p.element, m);
   }
   us += 1e6 * cycles / m.clock;
-  const double waves = ceil_div(double(groups), double(resident)) * loop.passes;
+  const double waves = double(ceil_div(groups, resident)) * loop.passes;
   const double moved = (p.training ? kTraffic : kTrafficInference) * p.element * p.directions;
   return std::max(us * waves, 1e6 * moved * p.N * p.H / m.memory);
 }
 
 double product_us(double operations, double share, int element, const Machine& m) {
-  // float32 on the plain lanes, at the 60 % of its peak that large products reach.
-  const double lanes = 2 * m.fma_lanes * m.clock * 132;
-  return 1e6 * operations / (share * 0.6 * (element == 4 ? lanes : m.product_rate));
+  const double rate = element == 4 ? 2 * m.fma_lanes * m.clock * kAllSms : m.product_rate;
+  return 1e6 * operations / (share * kEfficiency * rate);
 }
 
 }  // namespace ltlstm

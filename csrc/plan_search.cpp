@@ -6,16 +6,16 @@
 
 #include <algorithm>
 
-#include "instances.h"
+#include "loop_shape.h"
 
 namespace ltlstm {
 
 namespace {
 
 constexpr int kSplits[] = {1, 2, 4, 8, 16};
+// Ratios of modelled times of two regimes below this say nothing.
+constexpr double kModelError = 1.25;
 constexpr int kClusterSizes[] = {2, 4, 8, 16};
-// Steps by which loads run ahead of a step: two of them cover the latency of memory.
-constexpr int kPrefetch = 3;
 
 std::string grouped(int64_t number) {
   std::string digits = std::to_string(number);
@@ -99,8 +99,7 @@ class Search {
     loop.regime = offer_.regime;
     loop.blocks = count;
     loop.units = units;
-    loop.projected = p_.projection ? int(round_up((p_.P + count - 1) / count, 16)) : 0;
-    loop.prefetch = kPrefetch;
+    loop.projected = p_.projection ? int(round_up((p_.P + count - 1) / count, 8)) : 0;
     for (const int columns : kColumns) {
       if (wanted_.columns != 0 && wanted_.columns != columns) continue;
       loop.columns = columns;
@@ -117,29 +116,27 @@ class Search {
   }
 
   void warps(TimeLoop loop, int resident) {
-    const int64_t row_tiles = round_up(main_rows(loop, backward_), 16) / 16;
-    const int64_t of_rows = backward_ ? row_tiles : (row_tiles + 1) / 2;
-    const int64_t k_tiles = round_up(backward_ ? 4 * p_.H : p_.P, 16) / 16;
+    const std::vector<StageShape> stages = stages_of(loop, backward_);
+    int parts = 0;
+    int64_t blocks_k = 0;
+    for (const StageShape& stage : stages) {
+      parts = std::max(parts, stage.parts);
+      blocks_k = std::max(blocks_k, (stage.K + kBlockK - 1) / kBlockK);
+    }
     for (const int splits : kSplits) {
-      const int64_t warps = splits * of_rows;
-      if (warps * 32 > kMaxThreads[1] || splits > k_tiles) break;
+      if (splits * parts * 32 > kMaxThreads[1]) break;
+      if (splits > 1 && (splits > blocks_k || splits < least_splits(loop.columns))) continue;
       loop.k_splits = splits;
-      loop.warps = int(warps);
-      loop.threads = int(warps * 32);
+      loop.warps = splits * parts;
+      loop.threads = 32 * loop.warps;
       loop.max_threads = loop.threads <= kMaxThreads[0] ? kMaxThreads[0] : kMaxThreads[1];
-      for (const int tiles : kRegisterTiles) {
-        if (tiles > 0 && p_.dtype == Dtype::kFloat32) break;
-        loop.register_tiles = tiles;
-        consider(loop, resident);
-        if (tiles >= (k_tiles + splits - 1) / splits) break;  // all are in registers
-      }
+      consider(loop, resident);
     }
   }
 
   void consider(TimeLoop loop, int resident) {
     loop.registers = std::min(255, device_.registers_per_sm / loop.max_threads / 8 * 8);
-    if (registers_of(backward_, loop.columns, loop.register_tiles) > loop.registers) return;
-    loop.shared_bytes = shared_layout(loop, backward_, p_.H, p_.P, work_.element).bytes;
+    loop.shared_bytes = shared_bytes_of(loop, backward_, work_.element);
     if (loop.shared_bytes > device_.shared_per_block) {
       if (least_shared_ == 0 || loop.shared_bytes < least_shared_)
         least_shared_ = loop.shared_bytes;
@@ -170,7 +167,9 @@ std::vector<Offer> offers(const PlanProblem& problem, bool backward, const Devic
 const Offer* best(const std::vector<Offer>& offers) {
   const Offer* found = nullptr;
   for (const Offer& offer : offers) {
-    if (offer.loop && (found == nullptr || offer.loop->us < found->loop->us)) found = &offer;
+    if (offer.loop && (found == nullptr || kModelError * offer.loop->us < found->loop->us)) {
+      found = &offer;
+    }
   }
   return found;
 }

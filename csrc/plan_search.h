@@ -23,7 +23,8 @@ struct Offer {
 std::vector<Offer> offers(const PlanProblem& problem, bool backward, const DeviceFacts& device,
                           const Wanted& wanted, int sms);
 
-// The fastest of them, or null.
+// The one to take, or null: the first unless a later one is faster by more than the model can tell.
+// A block needs no other; clusters leave SMs free, and need no cooperative launch.
 const Offer* best(const std::vector<Offer>& offers);
 
 }  // namespace ltlstm
