@@ -32,7 +32,7 @@ bool run_turn(Block* block) {
     const bool all_poll = block->polling == static_cast<int>(block->ready_count);
     polls_in_a_row = all_poll ? polls_in_a_row + 1 : 0;
     if (all_poll && block->ready_count > 0 && polls_in_a_row > block->ready_count) return true;
-    if (chance(64)) return false;
+    if (!all_poll && chance(64)) return false;
   }
   return false;
 }
