@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Barriers of a block and meetings of a warp's lanes.
 
+#include <algorithm>
+
 #include "state.h"
 
 namespace emulator {
@@ -10,6 +12,7 @@ void barrier(int id, int threads, int line) {
   Block* block = self->block;
   Barrier& here = block->barriers[id];
   const int expected = threads < 0 ? static_cast<int>(block->threads.size()) : threads;
+  perform_remote_stores();
   self->fenced = false;  // what others tell at the barrier, the fence did not cover
   if (here.arrived == 0) {
     here.expected = expected;
@@ -22,6 +25,8 @@ void barrier(int id, int threads, int line) {
          here.line);
   }
   const tsan::Order& order = here.orders[here.phase % 2];
+  int64_t& cluster_known = here.cluster_known[here.phase % 2];
+  cluster_known = std::max(cluster_known, self->cluster_known);
   order.release();
   if (++here.arrived < here.expected) {
     self->barrier = id;
@@ -37,6 +42,7 @@ void barrier(int id, int threads, int line) {
     if (running->seed != 0) yield();
   }
   order.acquire();
+  self->cluster_known = std::max(self->cluster_known, cluster_known);
 }
 
 int voting_barrier(Vote vote, bool ballot, int line) {
@@ -86,7 +92,10 @@ void meet(Meeting meeting, uint32_t mask, Lane arriving, Finish finish) {
   const tsan::Order* order = open.order;
   open.lanes[lane] = arriving;
   open.arrived |= 1u << lane;
-  if (meeting == Meeting::kSync) order->release();
+  if (meeting == Meeting::kSync) {
+    perform_remote_stores();
+    order->release();
+  }
   if (open.arrived != mask) {
     self->meeting = meeting;
     self->mask = mask;

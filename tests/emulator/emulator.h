@@ -12,6 +12,7 @@
 //              EMULATOR_TIMEOUT  seconds a launch may take (default 120)
 #pragma once
 
+#include "cluster.h"
 #include "half.h"
 #include "host.h"
 #include "language.h"

@@ -125,6 +125,8 @@ void Fiber::start(void (*entry)(), bool guarded) {
   tsan_ = tsan::create();
 }
 
+void Fiber::become_to_tsan() const { tsan::change_to(tsan_); }
+
 void Fiber::arrive_first(Fiber& from) { asan::arrive(nullptr, &from.bottom_, &from.bytes_); }
 
 void Fiber::change_to(Fiber& to) {

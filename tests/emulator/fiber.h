@@ -18,6 +18,8 @@ class Fiber {
   void start(void (*entry)(), bool guarded);
   // To be called first of all in `entry`; `from` is where the change came from.
   void arrive_first(Fiber& from);
+  // Makes ThreadSanitizer take what follows for this fiber's.
+  void become_to_tsan() const;
   // Goes on with `to` until something comes back here.
   void change_to(Fiber& to);
   // The same, for good.

@@ -16,11 +16,29 @@ void check_aligned(const void* p, size_t alignment, const char* what) {
 
 void check_shared(const void* p, size_t bytes, size_t alignment, const char* what) {
   check_aligned(p, alignment, what);
-  const char* first = current->block->shared;
-  const char* at = static_cast<const char*>(p);
-  if (at < first || at + bytes > first + 2 * running->shape.shared_bytes) {
-    fail("%s: the address %p is not in the block's shared memory", what, p);
+  if (!in_array(*current->block, static_cast<const char*>(p), bytes)) {
+    fail("%s: %zu bytes at %s lie outside the arrays in shared memory", what, bytes,
+         shared_place(*current->block, p).c_str());
   }
+}
+
+bool in_array(const Block& block, const char* first, size_t bytes) {
+  for (const SharedArray& array : block.arrays) {
+    if (array.first <= first && first + bytes <= array.end) return true;
+  }
+  return false;
+}
+
+std::string shared_place(const Block& block, const void* p) {
+  const char* at = static_cast<const char*>(p);
+  const SharedArray* below = nullptr;
+  for (const SharedArray& array : block.arrays) {
+    if (array.first <= at && (below == nullptr || below->first < array.first)) below = &array;
+  }
+  const int64_t region = 2 * static_cast<int64_t>(running->shape.shared_bytes);
+  if (below == nullptr || at > block.shared + region) return "a place that is not shared memory";
+  return "shared array " + std::to_string(below - block.arrays.data()) + " + " +
+         std::to_string(at - below->first) + " bytes";
 }
 
 void* shared_array(int offset, int bytes) {
@@ -31,7 +49,11 @@ void* shared_array(int offset, int bytes) {
   }
   // Twice the offset: an array of n bytes is followed by a gap of at least n.
   char* array = current->block->shared + 2 * static_cast<ptrdiff_t>(offset);
-  asan::unpoison(array, static_cast<size_t>(bytes));
+  if (!in_array(*current->block, array, static_cast<size_t>(bytes))) {
+    const tsan::Unnoticed unnoticed;
+    current->block->arrays.push_back({array, array + bytes});
+    asan::unpoison(array, static_cast<size_t>(bytes));
+  }
   return array;
 }
 
@@ -46,6 +68,7 @@ void fence() {
   for (const void* p : current->relaxed_loads) tsan::acquire(p);
   current->relaxed_loads.clear();
   current->fenced = true;
+  perform_remote_stores();
 }
 
 void copy_async(void* shared, const void* global, int bytes, int valid) {

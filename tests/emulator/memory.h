@@ -42,6 +42,7 @@ using Same = std::common_type_t<T>;  // an argument that takes no part in deduci
 template <class T>
 inline void store(T* p, T value, int order) {
   check_aligned(p, sizeof(T), "a store");
+  if (order == __ATOMIC_RELEASE) perform_remote_stores();
   __atomic_store(p, &value, order);
   note_progress();
 }
@@ -149,6 +150,7 @@ inline void store_relaxed(uint4* p, uint4 value) {
 }
 inline void add_release(unsigned* p, unsigned value) {
   emulator::check_aligned(p, sizeof(unsigned), "add_release");
+  emulator::perform_remote_stores();
   __atomic_fetch_add(p, value, __ATOMIC_RELEASE);
   emulator::note_progress();
   emulator::yield();

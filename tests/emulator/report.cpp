@@ -6,7 +6,7 @@
 #include <cstdarg>
 #include <cstdio>
 
-#include "state.h"
+#include "cluster_state.h"
 
 namespace emulator {
 namespace {
@@ -37,6 +37,12 @@ void describe(const Block& block) {
             counts[static_cast<int>(Waits::kInMeeting)], in->index, in->mask);
   }
   fprintf(stderr, "; %d have ended\n", counts[static_cast<int>(Waits::kExited)]);
+  for (const auto& thread : block.threads) {
+    if (!thread->polls || thread->polled == nullptr) continue;
+    fprintf(stderr, "    thread %d polled %s\n", thread->index, thread->polled);
+    break;
+  }
+  describe_cluster(block);
 }
 
 }  // namespace

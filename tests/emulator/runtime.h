@@ -14,7 +14,7 @@ namespace emulator {
 
 // Lets others run. A poll, other than a plain yield, says that nothing happens until they do.
 void yield();
-void poll();
+void poll(const char* what = nullptr);
 // Something that another thread may be waiting for has happened.
 void note_progress();
 
@@ -40,6 +40,9 @@ void* shared_array(int offset, int bytes);
 void check_aligned(const void* p, size_t alignment, const char* what);
 // That the bytes lie in the block's shared memory; a barrier object or a ldmatrix row, say.
 void check_shared(const void* p, size_t bytes, size_t alignment, const char* what);
+
+// Stores to other blocks are performed at the latest here.
+void perform_remote_stores();
 
 void fence();
 bool fenced();                          // since the last barrier of the block
