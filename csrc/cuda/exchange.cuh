@@ -34,6 +34,7 @@ template <class scalar>
 class BlockExchange {
  public:
   using From = FromShared;
+  static constexpr Regime kRegime = Regime::kBlock;
 
   LTLSTM_INLINE int64_t shared(const Channel& channel, int columns) {
     return shared_bytes(2 * columns * padded_row<scalar>(channel.width()) *
@@ -84,6 +85,7 @@ template <class scalar>
 class GridExchange {
  public:
   using From = FromGlobal;
+  static constexpr Regime kRegime = Regime::kGrid;
 
   LTLSTM_INLINE int64_t shared(const Channel&, int /*columns*/) { return 0; }
   // Of one group, zeros when the kernel starts.

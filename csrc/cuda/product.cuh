@@ -10,14 +10,16 @@
 
 namespace ltlstm::cuda {
 
-// Loads of 16 bytes of what enters a step.
+// Loads of 16 bytes of what enters a step; kAhead of them are under way before the first is used.
 struct FromShared {
+  static constexpr int kAhead = 1;
   __device__ __forceinline__ static uint4 load(const void* p) {
     return *static_cast<const uint4*>(p);
   }
 };
 // Past L1, which may hold what lay there two steps ago.
 struct FromGlobal {
+  static constexpr int kAhead = 8;  // a trip to L2 takes as long as 30 matrix instructions
   __device__ __forceinline__ static uint4 load(const void* p) {
     return __ldcg(static_cast<const uint4*>(p));
   }
@@ -64,38 +66,43 @@ class Product {
   __device__ __forceinline__ void add(Sums& sums, const WarpPlace& at, const scalar* entering,
                                       int stride, int first, int last) const {
     const scalar* weights = weights_ + (at.part * kPartRows + at.g) * row_;
-    if constexpr (sizeof(scalar) == 2) {
-      weights += 8 * at.q;
-      entering += at.g * stride + 8 * at.q;
-#pragma unroll 1
-      for (int k = first; k < last; k += kBlockK)
-        multiply_tiles<From>(sums, weights + k, entering + k, stride);
-    } else {
-      entering += 2 * at.q * stride;
-#pragma unroll 1
-      for (int k = first; k < last; k += 4)
-        multiply_floats<From>(sums, weights + k, entering + k, stride);
-    }
+    if constexpr (sizeof(scalar) == 2)
+      add_tiles<From>(sums, weights + 8 * at.q, entering + at.g * stride + 8 * at.q, stride, first,
+                      last);
+    else
+      add_floats<From>(sums, weights, entering + 2 * at.q * stride, stride, first, last);
   }
 
  private:
   // Lane 4g + q loads elements 8q .. 8q + 7 of a block of K for its rows and column g. The
   // instruction wants other k there; but as weights and h are permuted alike, the sum is the same.
   template <class From>
-  __device__ __forceinline__ void multiply_tiles(Sums& sums, const scalar* weights,
-                                                 const scalar* entering, int stride) const {
-    uint4 w[kRowTiles][2], h[kColumnTiles];
+  __device__ __forceinline__ void add_tiles(Sums& sums, const scalar* weights,
+                                            const scalar* entering, int stride, int first,
+                                            int last) const {
+    constexpr int kAhead = From::kAhead > kColumnTiles ? From::kAhead / kColumnTiles : 1;
+    for (int k = first; k < last; k += kAhead * kBlockK) {
+      uint4 h[kAhead][kColumnTiles];
 #pragma unroll
-    for (int n = 0; n < kColumnTiles; ++n) h[n] = From::load(entering + n * 8 * stride);
+      for (int a = 0; a < kAhead; ++a)
+        if (k + a * kBlockK < last)
 #pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
+          for (int n = 0; n < kColumnTiles; ++n)
+            h[a][n] = From::load(entering + n * 8 * stride + k + a * kBlockK);
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-        w[m][half] = FromShared::load(weights + (16 * m + 8 * half) * row_);
+      for (int a = 0; a < kAhead; ++a)
+        if (k + a * kBlockK < last) add_block(sums, weights + k + a * kBlockK, h[a]);
+    }
+  }
+
+  __device__ __forceinline__ void add_block(Sums& sums, const scalar* weights,
+                                            const uint4 (&h)[kColumnTiles]) const {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
-      const uint32_t a0[4] = {w[m][0].x, w[m][1].x, w[m][0].y, w[m][1].y};
-      const uint32_t a1[4] = {w[m][0].z, w[m][1].z, w[m][0].w, w[m][1].w};
+      const uint4 upper = FromShared::load(weights + 16 * m * row_);
+      const uint4 lower = FromShared::load(weights + (16 * m + 8) * row_);
+      const uint32_t a0[4] = {upper.x, lower.x, upper.y, lower.y};
+      const uint32_t a1[4] = {upper.z, lower.z, upper.w, lower.w};
 #pragma unroll
       for (int n = 0; n < kColumnTiles; ++n) {
         const uint32_t b0[2] = {h[n].x, h[n].y}, b1[2] = {h[n].z, h[n].w};
@@ -105,27 +112,33 @@ class Product {
     }
   }
 
-  // Four elements of K for the same rows and columns that the tiles would give this lane.
+  // The same rows and columns a lane as the tiles give it, four elements of K at once.
   template <class From>
-  __device__ __forceinline__ void multiply_floats(Sums& sums, const scalar* weights,
-                                                  const scalar* entering, int stride) const {
-    uint4 w[2 * kRowTiles];
+  __device__ __forceinline__ void add_floats(Sums& sums, const scalar* weights,
+                                             const scalar* entering, int stride, int first,
+                                             int last) const {
+#pragma unroll 1
+    for (int k = first; k < last; k += 4) {
+      uint4 h[kColumnTiles][2];
 #pragma unroll
-    for (int r = 0; r < 2 * kRowTiles; ++r) w[r] = FromShared::load(weights + 8 * r * row_);
+      for (int n = 0; n < kColumnTiles; ++n)
 #pragma unroll
-    for (int n = 0; n < kColumnTiles; ++n)
+        for (int e = 0; e < 2; ++e) h[n][e] = From::load(entering + (n * 8 + e) * stride + k);
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const uint4 h = From::load(entering + (n * 8 + e) * stride);
+      for (int r = 0; r < 2 * kRowTiles; ++r) {
+        const uint4 w = FromShared::load(weights + 8 * r * row_ + k);
 #pragma unroll
-        for (int r = 0; r < 2 * kRowTiles; ++r) {
-          float& sum = sums.of[r / 2][n][r % 2 * 2 + e];
-          sum = fmaf(__uint_as_float(w[r].x), __uint_as_float(h.x), sum);
-          sum = fmaf(__uint_as_float(w[r].y), __uint_as_float(h.y), sum);
-          sum = fmaf(__uint_as_float(w[r].z), __uint_as_float(h.z), sum);
-          sum = fmaf(__uint_as_float(w[r].w), __uint_as_float(h.w), sum);
-        }
+        for (int n = 0; n < kColumnTiles; ++n)
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& sum = sums.of[r / 2][n][r % 2 * 2 + e];
+            sum = fmaf(__uint_as_float(w.x), __uint_as_float(h[n][e].x), sum);
+            sum = fmaf(__uint_as_float(w.y), __uint_as_float(h[n][e].y), sum);
+            sum = fmaf(__uint_as_float(w.z), __uint_as_float(h[n][e].z), sum);
+            sum = fmaf(__uint_as_float(w.w), __uint_as_float(h[n][e].w), sum);
+          }
       }
+    }
   }
 
   const int rows_, row_;

@@ -1,11 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-// One stage of a step: what enters is received from all blocks of the group and multiplied by the
-// weights that this block holds, and the lanes get the sums of the rows they finish.
+// What the two time loops have in common: a thread's place and slots, and the stages of a step. In
+// a stage, what enters is received from all blocks of the group and multiplied by the weights that
+// this block holds, and the lanes get the sums of the rows they finish.
 #pragma once
 
 #include "cuda/exchange.cuh"
 
 namespace ltlstm::cuda {
+
+// A thread's place in the launch, and the batch rows of its slots.
+template <class P>
+class LoopThread {
+ protected:
+  __device__ __forceinline__ LoopThread(const TimeLoop& loop, const BlockPlace& block,
+                                        int64_t first_row)
+      : block_(block),
+        at_(warp_place(loop)),
+        first_n_(first_row + int64_t{block.group} * P::kColumns) {}
+
+  // f(slot, n) for the slots of this lane. n may lie beyond the batch: such a row is never alive.
+  template <class F>
+  __device__ __forceinline__ void for_slots(const F& f) const {
+#pragma unroll
+    for (int slot = 0; slot < P::kSlots; ++slot)
+      if (P::owns(at_, slot)) f(slot, first_n_ + P::column(at_, slot));
+  }
+
+  const BlockPlace block_;
+  const WarpPlace at_;
+  const int64_t first_n_;
+};
 
 // Stands where a kernel has no second stage.
 struct Absent {

@@ -16,17 +16,25 @@
 
 namespace ltlstm::cuda {
 
+template <class Kind>
+__global__ void time_lstm_forward_kernel(
+    const __grid_constant__ TimeLstmForward<typename Kind::scalar> p,
+    const __grid_constant__ TimeLoop loop);
+
 // What is compiled: a kernel for each.
-template <class scalar_, template <class> class Exchange, int kColumnTiles_, bool kSplit,
+template <class scalar_, template <class> class Exchange_, int kColumnTiles, bool kSplit,
           bool kProjected_>
 struct ForwardKind {
   using scalar = scalar_;
-  using P = Pieces<kColumnTiles_, kSplit>;
-  using GateStage = Stage<scalar, Exchange, kColumnTiles_, kSplit, 2>;    // h -> i, f, g, o
-  using OutputStage = Stage<scalar, Exchange, kColumnTiles_, kSplit, 1>;  // r -> h
-  static constexpr int kColumnTiles = kColumnTiles_;
+  using Exchange = Exchange_<scalar>;
+  using P = Pieces<kColumnTiles, kSplit>;
+  using GateStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 2>;    // h -> i, f, g, o
+  using OutputStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // r -> h
+  static constexpr bool kBackward = false;
   static constexpr bool kProjected = kProjected_;
-  static constexpr int kMaxThreads = 512;
+  static constexpr int kMaxThreads = max_threads(Exchange::kRegime, P::kColumns);
+
+  static auto kernel() { return time_lstm_forward_kernel<ForwardKind>; }
 
   LTLSTM_INLINE int gate_parts(const TimeLoop& loop) { return loop.units / 8; }
   LTLSTM_INLINE int output_parts(const TimeLoop& loop) { return (loop.projected + 15) / 16; }
@@ -50,9 +58,11 @@ struct ForwardKind {
 
 // What one thread does of it.
 template <class Kind>
-class ForwardLoop {
+class ForwardLoop : private LoopThread<typename Kind::P> {
   using scalar = typename Kind::scalar;
   using P = typename Kind::P;
+  using Thread = LoopThread<P>;
+  using Thread::at_, Thread::for_slots;
   using One = Pack<scalar, 1>;
   static constexpr int kSlots = P::kSlots;
   static constexpr int kHeld = Kind::kProjected ? 2 : 1;  // elements of h in a slot
@@ -60,10 +70,9 @@ class ForwardLoop {
  public:
   __device__ __forceinline__ ForwardLoop(const TimeLstmForward<scalar>& p, const TimeLoop& loop,
                                          const BlockPlace& block, unsigned char* workspace)
-      : p_(p),
+      : Thread(loop, block, p.first_row),
+        p_(p),
         d_(p.direction[block.direction]),
-        at_(warp_place(loop)),
-        first_n_(p.first_row + int64_t{block.group} * P::kColumns),
         first_unit_(block.rank * loop.units),
         unit_(first_unit_ + at_.part * 8 + at_.g),
         first_output_(block.rank * loop.projected),
@@ -93,17 +102,6 @@ class ForwardLoop {
     const int own = at_.part * 16 + 8 * r + at_.g;
     return own < outputs_ ? first_output_ + own : static_cast<int>(p_.P);
   }
-  __device__ __forceinline__ int64_t batch_row(int slot) const {
-    return first_n_ + P::column(at_, slot);
-  }
-  // f(slot, n) for the slots of this lane.
-  template <class F>
-  __device__ __forceinline__ void for_slots(const F& f) const {
-#pragma unroll
-    for (int slot = 0; slot < kSlots; ++slot)
-      if (P::owns(at_, slot)) f(slot, batch_row(slot));
-  }
-
   __device__ __forceinline__ void load_weights() {
     const int64_t H = p_.H, P_ = p_.P;
     gate_stage_.product().template load<true>([&](int row, int k) {
@@ -245,8 +243,6 @@ class ForwardLoop {
 
   const TimeLstmForward<scalar>& p_;
   const ForwardDirection<scalar>& d_;
-  const WarpPlace at_;
-  const int64_t first_n_;
   const int first_unit_, unit_, first_output_, outputs_;
   SharedArrays arrays_;
   typename Kind::GateStage gate_stage_;
