@@ -58,13 +58,15 @@ class Search {
  private:
   std::string refusal(Regime regime) const {
     if (p_.dtype == Dtype::kFloat64) return "no kernel computes float64";
+    const std::string capability = "compute capability " + std::to_string(device_.capability / 10) +
+                                   "." + std::to_string(device_.capability % 10);
+    if (device_.capability > 90) return "no kernel is compiled for " + capability;
     const auto& only = wanted_.regimes;
     if (!only.empty() && std::find(only.begin(), only.end(), regime) == only.end()) {
       return "not asked for";
     }
     if (regime == Regime::kCluster && device_.capability < 90) {
-      return "compute capability " + std::to_string(device_.capability / 10) + "." +
-             std::to_string(device_.capability % 10) + " has no clusters";
+      return capability + " has no clusters";
     }
     return {};
   }
