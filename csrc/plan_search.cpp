@@ -87,7 +87,7 @@ class Search {
   }
 
   void grids() {
-    for (int units = 8; units <= kMaxThreads[1] / 32 * 8; units += 8) {
+    for (int units = 8; units <= kMostThreads / 32 * 8; units += 8) {
       const int64_t count = (p_.H + units - 1) / units;
       const int64_t resident = sms_ / count;
       if (count > 1 && resident >= p_.directions) blocks(int(count), units, int(resident));
@@ -125,13 +125,14 @@ class Search {
       parts = std::max(parts, stage.parts);
       blocks_k = std::max(blocks_k, (stage.K + kBlockK - 1) / kBlockK);
     }
+    loop.max_threads = max_threads(loop.regime, loop.columns);
     for (const int splits : kSplits) {
-      if (splits * parts * 32 > kMaxThreads[1]) break;
+      if (splits * parts * 32 > loop.max_threads) break;
       if (splits > 1 && (splits > blocks_k || splits < least_splits(loop.columns))) continue;
+      if (!kernel_exists(loop.regime, backward_, loop.columns, splits > 1, p_.projection)) continue;
       loop.k_splits = splits;
       loop.warps = splits * parts;
       loop.threads = 32 * loop.warps;
-      loop.max_threads = loop.threads <= kMaxThreads[0] ? kMaxThreads[0] : kMaxThreads[1];
       consider(loop, resident);
     }
   }

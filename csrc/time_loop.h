@@ -38,6 +38,20 @@ struct TimeLoop {
   double us;             // modelled microseconds a step, of all passes together
 };
 
+// The launch bound a kernel is compiled for: more columns need more registers a thread. The grid
+// regime keeps loads from L2 under way in registers.
+constexpr int max_threads(Regime regime, int columns) {
+  return regime == Regime::kGrid || columns > 16 ? 256 : 512;
+}
+
+// Which kernels are compiled. Few warps share a block's few units, so K is split but where many
+// units meet few columns.
+constexpr bool kernel_exists(Regime regime, bool backward, int columns, bool split,
+                             bool projected) {
+  if (columns == 64) return regime == Regime::kGrid && split && !projected;
+  return split || (regime != Regime::kGrid && !projected && (!backward || columns <= 16));
+}
+
 LTLSTM_INLINE int64_t round_up(int64_t value, int64_t step) {
   return (value + step - 1) / step * step;
 }
