@@ -48,7 +48,7 @@ constexpr int max_threads(Regime regime, int columns) {
 // units meet few columns.
 constexpr bool kernel_exists(Regime regime, bool backward, int columns, bool split,
                              bool projected) {
-  if (columns == 64) return regime == Regime::kGrid && split && !projected;
+  if (columns == 64) return regime == Regime::kGrid && split && !projected && !backward;
   return split || (regime != Regime::kGrid && !projected && (!backward || columns <= 16));
 }
 
