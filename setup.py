@@ -11,6 +11,7 @@ nvcc is. TORCH_CUDA_ARCH_LIST, as for any torch extension, names other architect
 import os
 import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -75,6 +76,7 @@ def architectures(source: str) -> list[str]:
 
 def nvcc_command(home: str, source: str, target: str, archs: Sequence[str]) -> list[str]:
     flags = ["-std=c++17", "-O3", f"-I{CSRC}", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
+    flags.append("-Xptxas=-v")  # registers and spills of each kernel
     for arch in archs:
         number = arch.removesuffix("+PTX").replace(".", "")
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
@@ -168,10 +170,16 @@ class BuildLibraries(BuildExtension):
         super().build_extension(ext)
 
     def compile_cuda(self, source):
+        """The object; beside it lies what the compiler said, which is not for the screen."""
         target = Path(self.build_temp, Path(source).with_suffix(".cu.o").name)
         newest = max(Path(ROOT, file).stat().st_mtime for file in [source, "setup.py", *headers])
         if self.force or not target.exists() or target.stat().st_mtime < newest:
-            self.spawn(nvcc_command(home, source, str(target), architectures(source)))
+            command = nvcc_command(home, source, str(target), architectures(source))
+            print(*command)
+            run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            if run.returncode != 0:
+                raise SystemExit(f"{source}: nvcc failed\n{run.stdout.decode()}")
+            target.with_suffix(".log").write_bytes(run.stdout)
         return str(target)
 
 

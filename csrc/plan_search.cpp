@@ -125,9 +125,10 @@ class Search {
       parts = std::max(parts, stage.parts);
       blocks_k = std::max(blocks_k, (stage.K + kBlockK - 1) / kBlockK);
     }
-    loop.max_threads = max_threads(loop.regime, loop.columns);
     for (const int splits : kSplits) {
-      if (splits * parts * 32 > loop.max_threads) break;
+      loop.max_threads =
+          max_threads(loop.regime, backward_, loop.columns, splits > 1, p_.projection);
+      if (splits * parts * 32 > loop.max_threads) continue;
       if (splits > 1 && (splits > blocks_k || splits < least_splits(loop.columns))) continue;
       if (!kernel_exists(loop.regime, backward_, loop.columns, splits > 1, p_.projection)) continue;
       loop.k_splits = splits;

@@ -38,10 +38,12 @@ struct TimeLoop {
   double us;             // modelled microseconds a step, of all passes together
 };
 
-// The launch bound a kernel is compiled for: more columns need more registers a thread. The grid
-// regime keeps loads from L2 under way in registers.
-constexpr int max_threads(Regime regime, int columns) {
-  return regime == Regime::kGrid || columns > 16 ? 256 : 512;
+// The launch bound a kernel is compiled for: as many threads as leave each the registers it needs.
+// The grid regime keeps loads from L2 under way in registers.
+constexpr int max_threads(Regime regime, bool backward, int columns, bool split, bool projected) {
+  if (regime == Regime::kGrid || columns > 16) return 256;
+  if (columns == 16 && !split) return backward ? 256 : 384;
+  return backward || projected ? 384 : 512;
 }
 
 // Which kernels are compiled. Few warps share a block's few units, so K is split but where many

@@ -11,6 +11,7 @@ import re
 import runpy
 import shutil
 import subprocess
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,9 +33,10 @@ NO_NVCC = "no nvcc here: CUDA sources are not compiled (put it on PATH or set CU
 
 
 class Kernel(NamedTuple):
-    """What ptxas says of one kernel."""
+    """What ptxas says of one kernel for one architecture."""
 
     name: str  # demangled
+    arch: str  # as "sm_90a"
     stack: int
     spilled: int
     registers: int
@@ -42,62 +44,78 @@ class Kernel(NamedTuple):
 
 
 class Object(NamedTuple):
-    """One source compiled for one architecture."""
+    """One source, compiled for every architecture of the build."""
 
     source: str
-    arch: str
     path: Path
     log: str
 
     def kernels(self) -> list[Kernel]:
         pattern = (
-            r"Compiling entry function '(\S+)' for '\S+'.*?"
+            r"Compiling entry function '(\S+)' for '(\S+)'.*?"
             r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads.*?"
             r"Used (\d+) registers([^\n]*)"
         )
         found = re.findall(pattern, self.log, re.S)
         names = demangled([name for name, *_ in found])
         kernels = []
-        for name, (_, stack, stores, loads, registers, rest) in zip(names, found, strict=True):
+        for name, line in zip(names, found, strict=True):
+            _, arch, stack, stores, loads, registers, rest = line
             shared = re.search(r"(\d+) bytes smem", rest)
             spilled = int(stores) + int(loads)
             static = int(shared[1]) if shared else 0
-            kernels.append(Kernel(name, int(stack), spilled, int(registers), static))
+            kernels.append(Kernel(name, arch, int(stack), spilled, int(registers), static))
         return kernels
 
-    def machine_code(self, cuobjdump: str) -> dict[str, set[str]]:
+    def machine_code(self, cuobjdump: str, arch: str) -> dict[str, set[str]]:
         """The instructions of each kernel, with their modifiers: "HMMA.16816.F32.BF16"."""
-        dump = subprocess.check_output([cuobjdump, "-sass", str(self.path)], text=True)
+        dump = subprocess.check_output(
+            [cuobjdump, "-arch", arch, "-sass", str(self.path)], text=True
+        )
         parts = re.split(r"^\s*Function : (\S+)$", dump, flags=re.M)[1:]
-        operations = [
-            set(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", code, re.M))
-            for code in parts[1::2]
-        ]
-        return dict(zip(demangled(parts[::2]), operations, strict=True))
+        operation = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)", re.M)
+        found = [set(operation.findall(code)) for code in parts[1::2]]
+        return dict(zip(demangled(parts[::2]), found, strict=True))
 
 
 def demangled(names: list[str]) -> list[str]:
-    """C++ names readable: of a kernel template its arguments, short."""
+    """C++ names readable, without our namespaces."""
     if not names:
         return []
-    text = subprocess.check_output(["c++filt", *names], text=True)
+    text = subprocess.check_output(["c++filt"], input="\n".join(names), text=True)
     return [re.sub(r"ltlstm::(cuda::)?", "", line) for line in text.splitlines()]
 
 
-def compile_object(source: str, arch: str, folder: Path) -> Object:
-    path = folder / f"{Path(source).stem}-{arch}.o"
+def compile_object(source: str, archs: Sequence[str], folder: Path) -> Object:
     assert HOME is not None
-    command = SETUP["nvcc_command"](HOME, source, str(path), [arch])
-    run = subprocess.run([*command, "-Xptxas=-v"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, f"{source} for {arch}: {run.stderr}"
-    return Object(source, arch, path, run.stderr)
+    path = folder / f"{Path(source).name}.o"
+    command = SETUP["nvcc_command"](HOME, source, str(path), archs)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, f"{source}: {run.stdout}{run.stderr}"
+    return Object(source, path, run.stdout + run.stderr)
 
 
-def compile_all(folder: Path) -> list[Object]:
-    """Every source for every architecture of the build, as many at once as there are processors."""
-    jobs = [(source, arch) for source in SOURCES for arch in SETUP["architectures"](source)]
+def built_object(source: str) -> Object | None:
+    """What the last build left of a source, if nothing has changed since."""
+    inputs = [source, "setup.py", *SETUP["headers"]]
+    newest = max((ROOT / file).stat().st_mtime for file in inputs)
+    for path in ROOT.glob(f"build/objects-*/ltlstm_kernels._ops_cuda/{Path(source).name}.o"):
+        log = path.with_suffix(".log")
+        if path.stat().st_mtime >= newest and log.exists():
+            return Object(source, path, log.read_text())
+    return None
+
+
+def objects(folder: Path) -> list[Object]:
+    """Every source as the build compiles it: from the build, or now, as many at once as there are
+    processors."""
+
+    def found(source: str) -> Object:
+        archs = SETUP["architectures"](source)
+        return built_object(source) or compile_object(source, archs, folder)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda job: compile_object(*job, folder), jobs))
+        return list(pool.map(found, SOURCES))
 
 
 def knows(arch: str) -> bool:
