@@ -40,11 +40,25 @@ CASES = [
     Problem("grid", T=4, N=5, H=20, units=8, columns=8, k_splits=4, peephole=True, recompute=True),
     Problem("block", T=5, N=13, H=64, units=64, columns=8),
     Problem("block", T=5, N=21, H=30, units=32, columns=16, reset=True),
-    Problem("block", T=4, N=33, H=13, units=16, columns=32, k_splits=4, packed=True, bidirectional=True),
+    Problem("block", T=4, N=33, H=13, units=16, columns=32, k_splits=4, packed=True,
+            bidirectional=True),
     Problem("block", T=4, N=5, H=21, units=24, columns=8, k_splits=4, reverse=True, packed=True),
     Problem("block", T=4, N=5, H=21, P=7, units=24, columns=8, k_splits=4, peephole=True),
     *[Problem("block", T=3, N=2, H=9, units=16, columns=8, k_splits=2, only=only)
       for only in ("d_hidden", "d_cells", "d_h_n", "d_c_n")],
+]  # fmt: skip
+
+CLUSTER = [
+    Problem("cluster", T=5, N=8, H=64, units=16, columns=8),
+    Problem("cluster", T=6, N=19, H=61, units=32, columns=16, reset=True),
+    Problem("cluster", T=6, N=19, H=61, units=32, columns=16, k_splits=4, packed=True, reset=True),
+    Problem("cluster", T=3, N=35, H=50, units=16, columns=32, k_splits=4, bidirectional=True),
+    Problem("cluster", T=5, N=9, H=40, P=19, units=24, columns=8, k_splits=2, packed=True,
+            bidirectional=True, reset=True, peephole=True),
+    Problem("cluster", T=4, N=3, H=33, P=9, units=8, columns=16, k_splits=4, reverse=True),
+    Problem("cluster", T=1, N=1, H=3, units=8, columns=8, k_splits=4),
+    Problem("cluster", T=2, N=2, H=9, units=8, columns=8),
+    Problem("cluster", T=4, N=9, H=128, units=8, columns=8, k_splits=4),
 ]  # fmt: skip
 
 TYPES = [
@@ -63,7 +77,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(folder: Path) -> dict[str, Path]:
-    return {regime: build(regime, "plain", folder) for regime in ("grid", "block", "types")}
+    return {
+        regime: build(regime, "plain", folder) for regime in ("grid", "block", "cluster", "types")
+    }
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -92,7 +108,7 @@ def check(p: Problem, program: Path, folder: Path) -> None:
     assert_all_close({name: x.to(p.dtype) for name, x in found.items()}, truth, plain)
 
 
-@pytest.mark.parametrize("p", CASES, ids=str)
+@pytest.mark.parametrize("p", CASES + CLUSTER, ids=str)
 def test_bfloat16(p: Problem, programs: dict[str, Path], folder: Path) -> None:
     check(p, programs[p.regime], folder)
 

@@ -19,9 +19,13 @@ struct Kernels {
 template <class scalar>
 Kernels<TimeLstmForward<scalar>> forward_block();
 template <class scalar>
+Kernels<TimeLstmForward<scalar>> forward_cluster();
+template <class scalar>
 Kernels<TimeLstmForward<scalar>> forward_grid();
 template <class scalar>
 Kernels<TimeLstmBackward<scalar>> backward_block();
+template <class scalar>
+Kernels<TimeLstmBackward<scalar>> backward_cluster();
 template <class scalar>
 Kernels<TimeLstmBackward<scalar>> backward_grid();
 

@@ -69,8 +69,9 @@ __device__ __forceinline__ WarpPlace warp_place(const TimeLoop& loop) {
 // Which batch rows a lane finishes. A piece is one column of each of a lane's column pairs, over
 // the rows of the warp's part: piece j is column 2q + j % 2 of column tile j / 2. Where K is split,
 // the warps of a part share the pieces out, a few slots each; else a warp keeps them all.
-template <int kColumnTiles, bool kSplit>
+template <int kColumnTiles, bool kSplit_>
 struct Pieces {
+  static constexpr bool kSplit = kSplit_;
   static constexpr int kColumns = 8 * kColumnTiles;
   static constexpr int kPieces = 2 * kColumnTiles;
   static constexpr int kSlots = !kSplit ? kPieces : kColumnTiles > 2 ? kColumnTiles / 2 : 1;
@@ -83,8 +84,10 @@ struct Pieces {
     return !kSplit || piece(at, slot) < kPieces;
   }
   __device__ __forceinline__ static int column(const WarpPlace& at, int slot) {
-    const int j = piece(at, slot);
-    return j / 2 * 8 + 2 * at.q + j % 2;
+    return column_of(piece(at, slot), at.q);
+  }
+  __device__ __forceinline__ static int column_of(int piece, int q) {
+    return piece / 2 * 8 + 2 * q + piece % 2;
   }
 };
 

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The launchers of the time-LSTM. They allocate nothing and wait for nothing.
+//
+// Problem is TimeLstmForward<scalar> or TimeLstmBackward<scalar>; scalar is __nv_bfloat16, __half
+// or float. A plan's loop of several passes is launched once for each, with first_row moved on by
+// groups * columns.
 #pragma once
 
 #include "cuda/problem.cuh"
@@ -9,29 +13,22 @@ namespace ltlstm::cuda {
 
 enum class Status {
   kOk,
-  kNoKernel,      // none was compiled for this loop: the plan asked for what instances.h lacks
-  kBadLoop,       // the loop does not cover the problem
+  kNoKernel,      // none is compiled for this loop: see kernel_exists in time_loop.h
+  kBadLoop,       // the loop does not cover the problem, or is more than the kernel's launch bound
   kLaunchFailed,  // the CUDA runtime refused; cudaGetLastError says why
 };
 
-// Bytes that the problem's workspace must have, all zero when the kernel starts; 0: null will do.
-template <class scalar>
-int64_t forward_workspace(const TimeLoop& loop, int directions);
-template <class scalar>
-int64_t backward_workspace(const TimeLoop& loop, int directions);
+// Bytes that problem.workspace must have, all zero when the kernel starts, spent afterwards. 0:
+// null will do. -1: no kernel.
+template <class Problem>
+int64_t workspace_bytes(const TimeLoop& loop, int directions);
 
-// Dynamic shared memory of a block, or -1 where there is no such kernel.
-template <class scalar>
-int64_t forward_shared(const TimeLoop& loop);
-template <class scalar>
-int64_t backward_shared(const TimeLoop& loop);
+// Dynamic shared memory of a block; -1: no kernel.
+template <class Problem>
+int64_t shared_bytes_of(const TimeLoop& loop);
 
-// On `stream`, a cudaStream_t. scalar: __nv_bfloat16, __half, float.
-template <class scalar>
-Status time_lstm_forward(const TimeLstmForward<scalar>& problem, const TimeLoop& loop,
-                         int directions, void* stream);
-template <class scalar>
-Status time_lstm_backward(const TimeLstmBackward<scalar>& problem, const TimeLoop& loop,
-                          int directions, void* stream);
+// On `stream`, a cudaStream_t, with 1 or 2 directions.
+template <class Problem>
+Status time_lstm(const Problem& problem, const TimeLoop& loop, int directions, void* stream);
 
 }  // namespace ltlstm::cuda

@@ -32,7 +32,8 @@ struct BackwardKind {
   using StateStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // d_preact -> dh
   using CellStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;   // dh -> dr
   static constexpr bool kBackward = true, kProjected = kProjected_;
-  static constexpr int kMaxThreads = max_threads(Exchange::kRegime, P::kColumns);
+  static constexpr int kMaxThreads =
+      max_threads(Exchange::kRegime, kBackward, P::kColumns, kSplit, kProjected_);
   static auto kernel() { return time_lstm_backward_kernel<BackwardKind>; }
 
   LTLSTM_INLINE int unit_parts(const TimeLoop& loop) { return (loop.units + 15) / 16; }

@@ -32,7 +32,8 @@ struct ForwardKind {
   using OutputStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // r -> h
   static constexpr bool kBackward = false;
   static constexpr bool kProjected = kProjected_;
-  static constexpr int kMaxThreads = max_threads(Exchange::kRegime, P::kColumns);
+  static constexpr int kMaxThreads =
+      max_threads(Exchange::kRegime, kBackward, P::kColumns, kSplit, kProjected_);
 
   static auto kernel() { return time_lstm_forward_kernel<ForwardKind>; }
 

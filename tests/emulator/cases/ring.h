@@ -4,9 +4,9 @@
 
 #include "case.h"
 
-constexpr unsigned kRing = 4, kRingThreads = 64, kRingBytes = kRingThreads * sizeof(uint32_t);
+constexpr unsigned kRing = 4, kRingThreads = 32, kRingBytes = kRingThreads * sizeof(uint32_t);
 const LaunchShape kRingShape{dim3(kRing), dim3(kRingThreads), 1024, kRing};
-const LaunchShape kPairShape{dim3(1), dim3(kRingThreads), 1024};
+const LaunchShape kPairShape{dim3(1), dim3(64), 1024};  // two warps
 
 struct Shared {
   SharedArrays arrays;
