@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import ltlstm
 import ltlstm_kernels
-from bench import record
+from bench import gpu_wrappers, record
 from bench.gpu_target import Target, environment
 from tests.tolerance import assert_close
 
@@ -129,8 +129,6 @@ def parity(target: Target) -> None:
 
 def wrappers(target: Target) -> None:
     """Each wrapper of a PTX instruction on this device gives what its emulation gives."""
-    from bench import gpu_wrappers
-
     gpu_wrappers.compare(target)
 
 
