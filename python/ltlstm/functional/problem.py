@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
-from ltlstm_kernels.measured import Sizes
+from ltlstm_kernels.plan import Shape
 
 # The tensors a compiled operator sees whole; the fakes stand for them under torch.export.
 _PLAIN = (Tensor, torch.nn.Parameter, FakeTensor, FunctionalTensor)
@@ -66,11 +66,14 @@ class Problem:
         """Output size of a layer, both directions."""
         return self.h0.shape[2] * self.flags.dirs
 
-    def sizes(self, gradients: bool) -> Sizes:
-        """As the table of measurements counts them."""
+    def shape(self, gradients: bool) -> Shape:
+        """As the launch plan counts it."""
         time = self.input if self.batch_sizes is None else self.batch_sizes
         _, N, H = self.c0.shape
-        return Sizes(time.shape[0], N, H, self.layers, gradients)
+        return Shape(
+            time.shape[0], N, H, self.h0.shape[2], self.layers, self.flags.dirs, gradients,
+            self.flags.peephole, len(self.traj_weights) > 0,
+        )  # fmt: skip
 
     def tensors(self) -> list[Tensor]:
         """Everything floating-point that the caller gave."""

@@ -12,6 +12,7 @@ from ltlstm.functional.dropout import draw_masks
 from ltlstm.functional.lengths import packing
 from ltlstm.functional.problem import Flags, Problem, Result, check, check_values, python_only
 from ltlstm_kernels.backend import Asked, choose, compute_dtype
+from ltlstm_kernels.measured import Sizes
 
 Compute = Callable[[Problem], Result]
 
@@ -28,7 +29,9 @@ def run(
     tensors = p.tensors()
     unseen = python_only(tensors)
     gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen, autocast, p.sizes(gradients))
+    shape = p.shape(gradients)
+    sizes = Sizes(shape.T, shape.N, shape.H, shape.L, gradients)
+    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes, shape)
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()
     if not traced and unseen is None:
@@ -40,11 +43,11 @@ def run(
     if autocast is not None or inner != dtype:
         _cast(p, inner)
 
-    shape = (*p.input.shape[:-1], p.width)
+    output_shape = (*p.input.shape[:-1], p.width)
     if dropout > 0 and p.backend == "aten" and p.op == "lstm":
         p.dropout = dropout
     elif dropout > 0:
-        p.masks = draw_masks(masks, shape, dropout, p.input)
+        p.masks = draw_masks(masks, output_shape, dropout, p.input)
 
     with torch.autocast(device, enabled=False) if autocast is not None else nullcontext():
         if p.lengths is None or p.backend == "reference" or p.input.shape[1] == 0:
