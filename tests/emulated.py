@@ -31,8 +31,10 @@ def _must(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def build(case: str, mode: str, folder: Path, csrc: Path = ROOT / "csrc") -> Path:
-    """The program of tests/emulator/kernels/<case>.cpp, its kernels from the folder ``csrc``."""
+def build(
+    case: str, mode: str, folder: Path, csrc: Path = ROOT / "csrc", units: tuple[str, ...] = ()
+) -> Path:
+    """The program of tests/emulator/kernels/<case>.cpp; headers and ``units`` are from ``csrc``."""
     kernels, runtime, link = MODES[mode]
     includes = [f"-I{csrc}", f"-I{EMULATOR}"]
     objects = []
@@ -46,10 +48,9 @@ def build(case: str, mode: str, folder: Path, csrc: Path = ROOT / "csrc") -> Pat
                 [COMPILER, *FLAGS, *QUIET, *flags, *includes, "-c", str(source), "-o", objects[-1]]
             )
     program = folder / f"{case}-{mode}"
-    main = str(EMULATOR / "kernels" / f"{case}.cpp")
-    _must(
-        [COMPILER, *FLAGS, *QUIET, *kernels, *includes, *link, main, *objects, "-o", str(program)]
-    )
+    sources = [str(EMULATOR / "kernels" / f"{case}.cpp"), *(str(csrc / unit) for unit in units)]
+    inputs = ["-x", "c++", *sources, "-x", "none", *objects]
+    _must([COMPILER, *FLAGS, *QUIET, *kernels, *includes, *link, *inputs, "-o", str(program)])
     return program
 
 

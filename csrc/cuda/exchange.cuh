@@ -13,15 +13,10 @@
 // or K not split).
 #pragma once
 
+#include "cuda/pack.cuh"
 #include "cuda/product.cuh"
 
 namespace ltlstm::cuda {
-
-// kCount neighbours in one store.
-template <class scalar, int kCount>
-struct alignas(sizeof(scalar) * kCount) Pack {
-  scalar v[kCount];
-};
 
 // The part of the block's slice that one warp has put: of the columns of the pieces it owns, the
 // elements [first, first + count).

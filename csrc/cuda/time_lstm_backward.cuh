@@ -11,50 +11,10 @@
 #pragma once
 
 #include "cell.h"
-#include "cuda/problem.cuh"
+#include "cuda/loop_kinds.cuh"
 #include "cuda/sequence.cuh"
-#include "cuda/stage.cuh"
 
 namespace ltlstm::cuda {
-
-template <class Kind>
-__global__ void time_lstm_backward_kernel(
-    const __grid_constant__ TimeLstmBackward<typename Kind::scalar> p,
-    const __grid_constant__ TimeLoop loop);
-
-// What is compiled: a kernel for each.
-template <class scalar_, template <class> class Exchange_, int kColumnTiles, bool kSplit,
-          bool kProjected_>
-struct BackwardKind {
-  using scalar = scalar_;
-  using Exchange = Exchange_<scalar>;
-  using P = Pieces<kColumnTiles, kSplit>;
-  using StateStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // d_preact -> dh
-  using CellStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;   // dh -> dr
-  static constexpr bool kBackward = true, kProjected = kProjected_;
-  static constexpr int kMaxThreads =
-      max_threads(Exchange::kRegime, kBackward, P::kColumns, kSplit, kProjected_);
-  static auto kernel() { return time_lstm_backward_kernel<BackwardKind>; }
-
-  LTLSTM_INLINE int unit_parts(const TimeLoop& loop) { return (loop.units + 15) / 16; }
-  LTLSTM_INLINE int state_parts(const TimeLoop& loop) {
-    return kProjected ? (loop.projected + 15) / 16 : unit_parts(loop);
-  }
-  LTLSTM_INLINE Channel d_preact(const TimeLoop& loop) { return {4 * loop.units, loop.blocks}; }
-  LTLSTM_INLINE Channel dh(const TimeLoop& loop) { return {loop.projected, loop.blocks}; }
-
-  LTLSTM_INLINE int parts(const TimeLoop& loop) {
-    const int units = unit_parts(loop), state = state_parts(loop);
-    return units > state ? units : state;
-  }
-  LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
-    return StateStage::shared(state_parts(loop), d_preact(loop), loop.warps) +
-           (kProjected ? CellStage::shared(unit_parts(loop), dh(loop), loop.warps) : 0);
-  }
-  LTLSTM_INLINE int64_t workspace(const TimeLoop& loop) {
-    return StateStage::global(d_preact(loop)) + (kProjected ? CellStage::global(dh(loop)) : 0);
-  }
-};
 
 // What one thread does of it. A slot has two rows: unit and unit + 8, or the like of h.
 template <class Kind>

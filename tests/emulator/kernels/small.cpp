@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time-LSTM with 8 columns and K split, grid and cluster regimes, bfloat16: few kernels, quickly
-// built under a sanitizer or with a defect.
+// The time-LSTM with 8 columns and K split, grid and cluster regimes, bfloat16: few kernels,
+// quickly built under a sanitizer or with a defect.
 #include "cuda/exchange_cluster.cuh"
 #include "time_lstm.h"
 
