@@ -6,42 +6,9 @@
 // numbers never depend on its neighbours, on the batch or on the number of threads.
 #pragma once
 
-#include <cstdint>
-
-#include "activation.h"
+#include "cpu/vector.h"
 
 namespace ltlstm::cpu {
-
-// Not the standard library's: an out-of-line copy of those could be shared between instruction sets
-// by the linker.
-LTLSTM_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-template <class scalar>
-LTLSTM_INLINE void copy_row(int64_t width, const scalar* from, scalar* to) {
-  memcpy(to, from, width * sizeof(scalar));
-}
-
-template <class scalar>
-LTLSTM_INLINE void zero_row(int64_t width, scalar* to) {
-  for (int64_t j = 0; j < width; ++j) to[j] = 0;
-}
-
-template <class scalar>
-LTLSTM_INLINE void add_row(int64_t width, const scalar* from, scalar* to) {
-#pragma GCC ivdep
-  for (int64_t j = 0; j < width; ++j) to[j] += from[j];
-}
-
-// An instruction set, as far as these loops are concerned: the width of a vector and how many stay
-// in registers.
-template <class Isa, class scalar>
-struct Tile {
-  typedef scalar Vector
-      __attribute__((vector_size(Isa::kVectorBytes), aligned(sizeof(scalar)), may_alias));
-  static constexpr int kLanes = Isa::kVectorBytes / sizeof(scalar);
-  static constexpr int kVectors = 4;
-  static constexpr int kBlock = kVectors * kLanes;
-};
 
 // Which columns of C a packed block stands for.
 // plain: kBlock columns in a row. gates: the four gates of kLanes units, in a row of C of four

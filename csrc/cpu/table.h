@@ -35,11 +35,11 @@ struct Table {
   }
 
   static void rows_forward(const CellRowsForward<scalar>& p, int64_t first, int64_t last) {
-    cell_rows_forward(p, first, last);
+    cell_rows_forward<Isa>(p, first, last);
   }
 
   static void rows_backward(const CellRowsBackward<scalar>& p, int64_t first, int64_t last) {
-    cell_rows_backward(p, first, last);
+    cell_rows_backward<Isa>(p, first, last);
   }
 
   static const Kernels<scalar>* get() {

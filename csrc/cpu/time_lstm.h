@@ -130,8 +130,9 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
       scalar* hidden = p.hidden + row * p.hidden_stride + units.first;
       scalar* r = p.w_hr ? p.scratch + n * H + units.first : hidden;
       if (p.seq.reset && previous_of(p.seq, s, n) == Previous::kCleared) zero_row(units.count(), c);
-      cell_row_forward<kPeephole>(H, units.count(), gates, c,
-                                  kPeephole ? p.peephole + units.first : nullptr, gates, c, r);
+      cell_row_forward<Isa, kPeephole>(H, units.count(), gates, c,
+                                       kPeephole ? p.peephole + units.first : nullptr,
+                                       p.cells ? gates : nullptr, c, r);
       if (p.cells) copy_row(units.count(), c, p.cells + row * H + units.first);
       if (!p.w_hr) copy_row(units.count(), r, p.h + n * H + units.first);
     }
@@ -191,7 +192,7 @@ LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const P
       const scalar* dr = (kProjected ? p.scratch : p.dh) + n * H + units.first;
       scalar* dc = p.dc + n * H + units.first;
       scalar* d_preact = p.d_preact + row * 4 * H + units.first;
-      cell_row_backward<kPeephole, kProjected>(
+      cell_row_backward<Isa, kPeephole, kProjected>(
           H, units.count(), p.gates + row * 4 * H + units.first, c_prev, c,
           kPeephole ? p.peephole + units.first : nullptr, dr, dc, d_preact, dc,
           kProjected ? p.r + row * H + units.first : nullptr);
