@@ -93,9 +93,9 @@ def lstm_stack_forward(
 
     With L = 1 it is one layer. `save` keeps what the backward needs.
     """
-    return Stack(
-        *_dispatch(
-            torch.ops.ltlstm.lstm_stack_forward,
+    return Stack._make(
+        _dispatch(
+            torch.ops.ltlstm.lstm_stack_forward.default,
             input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
             _stacked(masks), batch_sizes, _plain_or_none(reset),
             bias, projected, peephole, bidirectional, save,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all stacks share as modules: nn.LSTM's constructor, parameters, checks and input forms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -84,7 +84,12 @@ class Recurrent(nn.RNNBase):
 
     def _time_weights(self) -> list[Tensor]:
         # By name on every call: parametrizations and functional_call put other tensors there.
-        return [getattr(self, name) for name in self._flat_weights_names]
+        return self._named(self._flat_weights_names)
+
+    def _named(self, names: Iterable[str]) -> list[Tensor]:
+        # A parameter of the module itself without the detour that getattr takes to it.
+        own = self._parameters
+        return [own[name] if name in own else getattr(self, name) for name in names]
 
     def _options(self) -> dict[str, Any]:
         """Keyword arguments that every functional stack takes."""
@@ -138,7 +143,9 @@ class Recurrent(nn.RNNBase):
                     f"{type(self).__name__}: lengths must be None for unbatched input, got a "
                     f"{type(lengths).__name__}"
                 )
-        if hx is None:
+        if self._fits(input, hx):
+            pass
+        elif hx is None:
             self.check_input(input, None)
         else:
             self.check_forward_args(input, hx, None)
@@ -159,10 +166,26 @@ class Recurrent(nn.RNNBase):
             return output.squeeze(1)
         return output.transpose(0, 1) if self.batch_first else output
 
+    def _fits(self, input: Tensor, hx: State | None) -> bool:
+        """Whether nn.LSTM's checks, which take longer, would surely have nothing to say."""
+        shape, H = input.shape, self.hidden_size
+        if shape[2] != self.input_size or input.dtype != self._first_weight.dtype:
+            return False
+        if hx is None:
+            return True
+        states = self.num_layers * (2 if self.bidirectional else 1)
+        N = shape[0 if self.batch_first else 1]
+        return hx[0].shape == (states, N, self.proj_size or H) and hx[1].shape == (states, N, H)
+
     def _refused(self, input: Tensor, hx: State | None) -> bool:
         """What nn.LSTM does not leave to its checks: ranks that do not fit."""
-        states = () if hx is None else hx
-        return input.dim() not in (2, 3) or any(h.dim() != input.dim() for h in states)
+        dim = input.dim()
+        if dim not in (2, 3):
+            return True
+        for state in () if hx is None else hx:
+            if state.dim() != dim:
+                return True
+        return False
 
     def _forward_packed(
         self, input: PackedSequence, hx: State | None, return_states: bool
