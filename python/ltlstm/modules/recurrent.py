@@ -16,6 +16,12 @@ State = tuple[Tensor, Tensor]
 TorchLSTM = nn.LSTM
 
 
+def parameters_of(module: nn.Module, names: Iterable[str]) -> list[Any]:
+    """What ``getattr`` gives for these names, without its detour to a module's own parameters."""
+    own = module._parameters
+    return [own[name] if name in own else getattr(module, name) for name in names]
+
+
 class Recurrent(nn.RNNBase):
     """A stack with nn.LSTM's signature, which leaves to its subclass what it computes.
 
@@ -87,9 +93,7 @@ class Recurrent(nn.RNNBase):
         return self._named(self._flat_weights_names)
 
     def _named(self, names: Iterable[str]) -> list[Tensor]:
-        # A parameter of the module itself without the detour that getattr takes to it.
-        own = self._parameters
-        return [own[name] if name in own else getattr(self, name) for name in names]
+        return parameters_of(self, names)
 
     def _options(self) -> dict[str, Any]:
         """Keyword arguments that every functional stack takes."""
