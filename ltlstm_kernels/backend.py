@@ -21,8 +21,9 @@ from ltlstm_kernels.measured import Sizes, aten_is_faster
 
 BACKENDS = ("auto", "cuda", "triton", "cpu", "aten", "reference")
 
-# `auto` takes the first of these that can run.
-_PREFERENCE = ("cuda", "cpu", "aten", "reference")
+# `auto` takes the first of these that can run; no kernel but its own reaches a device.
+_PREFERENCE = {"cuda": ("cuda", "aten", "reference"), "cpu": ("cpu", "aten", "reference")}
+_NO_KERNEL = ("aten", "reference")
 _KERNELS = ("cuda", "triton", "cpu")
 
 _HALF = (torch.bfloat16, torch.float16)
@@ -147,7 +148,9 @@ def choose(backend: str | None, asked: Asked) -> str:
 
 
 def _automatic(asked: Asked) -> str:
-    chosen = next(name for name in _PREFERENCE if not reasons(name, asked))
+    for chosen in _PREFERENCE.get(asked.device, _NO_KERNEL):
+        if not reasons(chosen, asked):
+            break
     if chosen == "cpu" and _slower_than_aten(asked):
         return "aten"  # a choice, not a fallback
     if chosen not in _KERNELS and strict():

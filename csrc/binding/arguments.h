@@ -33,8 +33,10 @@ class StackArguments {
   // layer.
   std::vector<CellWeights> layer_lane_weights(const std::vector<Tensor>& traj_weights) const;
 
-  void require_shape(const std::string& argument, const OptionalTensor& t,
-                     const Sizes& sizes) const {
+  void require_shape(const char* argument, const Tensor& t, Shape sizes) const {
+    require_tensor(op, argument, t, type, sizes);
+  }
+  void require_shape(const char* argument, const OptionalTensor& t, Shape sizes) const {
     require_tensor(op, argument, t, type, sizes);
   }
   Sizes per_row(int64_t width) const { return joined(rows, {width}); }

@@ -73,7 +73,7 @@ Sizes cell_sizes(const char* op, const Tensor& preact, const Tensor& c,
   const ScalarType type = c.scalar_type();
   require(type == ScalarType::Float || type == ScalarType::Double, op, "c", "be float32 or float64",
           name_of(type));
-  require(c.dim() == 2, op, "c", "have 2 dimensions (R, H)", std::to_string(c.dim()));
+  require(c.dim() == 2, op, "c", "have 2 dimensions (R, H)", c.dim());
   const int64_t R = c.size(0), H = c.size(1);
   require_tensor(op, "c", c, type, {R, H});
   require_tensor(op, "preact", preact, type, {R, 4 * H});
@@ -85,8 +85,7 @@ CellOutputs cell_forward(const Tensor& preact, const Tensor& c, const OptionalTe
   const Sizes sizes = cell_sizes("cell_forward", preact, c, peephole);
   return with_scalar(c.scalar_type(), [&](auto zero) -> CellOutputs {
     const Tensor h = empty(c, sizes), c_new = empty(c, sizes);
-    CellRows<decltype(zero)>::forward(preact, c, peephole, empty(preact, sizes_of(preact)), c_new,
-                                      h);
+    CellRows<decltype(zero)>::forward(preact, c, peephole, empty(preact, preact.sizes()), c_new, h);
     return {h, c_new};
   });
 }
@@ -100,11 +99,10 @@ CellGradients cell_backward(const OptionalTensor& d_h, const OptionalTensor& d_c
   require_tensor("cell_backward", "d_c_new", d_c_new, c.scalar_type(), sizes);
   return with_scalar(c.scalar_type(), [&](auto zero) -> CellGradients {
     using scalar = decltype(zero);
-    const Tensor gates = empty(preact, sizes_of(preact)), c_new = empty(c, sizes),
+    const Tensor gates = empty(preact, preact.sizes()), c_new = empty(c, sizes),
                  h = empty(c, sizes);
     CellRows<scalar>::forward(preact, c, peephole, gates, c_new, h);
-    const Tensor d_preact = empty(preact, sizes_of(preact)),
-                 dc = cloned_or_zeros(d_c_new, c, sizes);
+    const Tensor d_preact = empty(preact, preact.sizes()), dc = cloned_or_zeros(d_c_new, c, sizes);
     const OptionalTensor d_peephole = CellRows<scalar>::backward(
         gates, c, c_new, peephole, d_h ? *d_h : zeros(c, sizes), dc, d_preact, std::nullopt);
     return {d_preact, dc, d_peephole ? *d_peephole : empty(c, {0})};
