@@ -106,6 +106,24 @@ LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const St
   return {gathered, p.P};
 }
 
+// What the inputs of a step give the gates of some units, the weights read in place.
+template <class Isa, class scalar, class Range>
+LTLSTM_INLINE void input_product(const TimeLstmForward<scalar>& p, const Step& s,
+                                 const Range& units, scalar* preact) {
+  const int64_t count = units.count();
+  for (int64_t column = units.first; column < 4 * p.H; column += p.H) {
+    for (int64_t i = 0; i < s.active; ++i) {
+      scalar* to = preact + i * 4 * p.H + column;
+      if (p.b_ih)
+        copy_row(count, p.b_ih + column, to), add_row(count, p.b_hh + column, to);
+      else
+        zero_row(count, to);
+    }
+    dot_product<Isa>(s.active, p.D, p.x + s.row * p.D, p.D, p.w_ih + column * p.D, count, true,
+                     preact + column, 4 * p.H);
+  }
+}
+
 template <class Isa, bool kPeephole, class scalar>
 LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Part& part) {
   const int64_t H = p.H, P = p.P;
@@ -116,6 +134,7 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
     if (s.active <= 0) continue;
     const Rows<scalar> h = entering_h(p, s, part);
     scalar* preact = p.gates + (s.row - p.first_gates) * 4 * H;
+    if (p.x) input_product<Isa>(p, s, units, preact);
     if (p.in_place)
       for (int64_t column = units.first; column < 4 * H; column += H)
         dot_product<Isa>(s.active, P, h.data, h.stride, p.w_hh + column * P, units.count(), true,
