@@ -47,6 +47,10 @@ struct TimeLstmForward {
   scalar* h;               // (N, P) in: h0; out: h_n
   scalar* c;               // (N, H) in: c0; out: c_n
   scalar* scratch;         // (N, H) with a projection, or null
+  uint32_t* rounded;       // (pieces of the gang or 1, N, P / 2) where w_hh is packed in pairs of
+                           // bfloat16, which h is then rounded to, or null; with it:
+  const uint16_t* half_inputs;  // (., 4H) bfloat16, W_ih x, rows as those of gates
+  const scalar* bias;           // (4H) or null
   scalar* gathered;  // (pieces of the gang or 1, N, P) where rows do not all come from the same
                      // place, or null
 };

@@ -40,6 +40,7 @@ class Asked(NamedTuple):
     python_only: str | None  # why a kernel would not see the whole call, as under vmap
     autocast: torch.dtype | None = None  # the dtype that autocast asks for
     sizes: Sizes | None = None  # where the table of measurements knows the operator
+    inference: bool = False  # no gradient, no states of every step, no dropout
 
 
 class _Local(threading.local):
@@ -172,10 +173,13 @@ def _slower_than_aten(asked: Asked) -> bool:
 
 
 def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
-    """What the call is computed in. Half types are storage on the CPU; under autocast only aten
-    rounds the weights."""
+    """What the call's tensors are turned into for it. Half types are storage on the CPU, but that
+    the LSTM infers from bfloat16 weights as they are; under autocast only aten rounds the weights.
+    """
     if asked.autocast is not None:
         return asked.autocast if backend == "aten" else torch.float32
+    if asked.op == "lstm" and asked.dtype == torch.bfloat16 and asked.inference:
+        return asked.dtype
     return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype
 
 

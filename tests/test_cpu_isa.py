@@ -17,7 +17,7 @@ CPU_SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cpu"
 WIDE = Case(T=9, N=17, D=33, H=65, L=3, P=41, peephole=True, bidirectional=True, packed=True)
 ONE_STEP = Case(T=1, N=2, D=5, H=77, L=2, P=35)  # reads its weights unpacked
 SETS = instruction_sets()
-ALL_SETS = {"generic": 16, "avx2": 32, "avx512": 64}  # bytes of a vector
+ALL_SETS = {"generic": 16, "avx2": 32, "avx512": 64, "avx512bf16": 64}  # bytes of a vector
 
 
 def assert_runs(isa: str) -> None:

@@ -54,14 +54,18 @@ CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t
 StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0,
                                const Tensor& c0, const std::vector<Tensor>& flat_weights,
                                const OptionalTensor& all_masks, const OptionalTensor& batch_sizes,
-                               const OptionalTensor& reset, Flags flags)
+                               const OptionalTensor& reset, Flags flags, bool allows_half)
     : op(op),
       flags(flags),
       type(input.scalar_type()),
       dirs(flags.bidirectional ? 2 : 1),
       reset_(reset) {
-  require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
-          "be float32 or float64", name_of(type));
+  if (half())
+    require(allows_half, op, "input", "be float32 or float64", name_of(type));
+  else
+    require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
+            allows_half ? "be float32, float64 or bfloat16" : "be float32 or float64",
+            name_of(type));
   const bool packed = batch_sizes.has_value();
   const Shape shape = input.sizes();
   require(shape.size() == (packed ? 2 : 3), op, "input",

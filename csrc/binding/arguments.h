@@ -27,7 +27,8 @@ class StackArguments {
  public:
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
                  const std::vector<Tensor>& weights, const OptionalTensor& masks,
-                 const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags);
+                 const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags,
+                 bool allows_half = false);
 
   // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a
   // layer.
@@ -50,6 +51,7 @@ class StackArguments {
                    : std::pair(offsets_[first], offsets_[last]);
   }
   int64_t width() const { return dirs * P; }
+  bool half() const { return type == ScalarType::BFloat16; }
   // Whether the rows of one step may take their state from different places: the row before, h0, or
   // a reset.
   bool mixes_rows() const {

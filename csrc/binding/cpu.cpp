@@ -7,14 +7,38 @@ namespace {
 
 using StackOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
+// Inference in bfloat16: the state and all sums in float32, between layers rounded.
+StackOutputs half_stack_forward(const StackArguments& s, const Tensor& input, const Tensor& h0,
+                                const Tensor& c0) {
+  require(s.masks.empty(), s.op, "masks", "be None with bfloat16", s.masks.size());
+  TimeLaneForward<float> time(s, input, computable(h0), computable(c0), /*save=*/false);
+  const Tensor hidden = empty_float(input, {s.R, s.width()});
+  const Tensor output = empty(input, s.per_row(s.width()));
+  for (int64_t l = 0; l < s.L; ++l) {
+    time.run(l, hidden);
+    time.x = matrix(l == s.L - 1 ? output : empty(input, {s.R, s.width()}), 0, s.R, s.width());
+    copy(hidden, time.x);
+  }
+  const Tensor h_n = empty(input, h0.sizes()), c_n = empty(input, c0.sizes());
+  copy(time.memory.h_n, h_n);
+  copy(time.memory.c_n, c_n);
+  return {output,
+          h_n,
+          c_n,
+          empty(input, s.per_layer(0, s.width())),
+          empty(input, s.per_layer(0, s.H)),
+          empty(input, s.per_layer(0, 4 * s.H))};
+}
+
 StackOutputs lstm_stack_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
                                 const std::vector<Tensor>& weights, const OptionalTensor& masks,
                                 const OptionalTensor& batch_sizes, const OptionalTensor& reset,
                                 bool bias, bool projected, bool peephole, bool bidirectional,
                                 bool save) {
   const StackArguments s("lstm_stack_forward", input, h0, c0, weights, masks, batch_sizes, reset,
-                         {bias, projected, peephole, bidirectional});
+                         {bias, projected, peephole, bidirectional}, /*allows_half=*/!save);
   require_masks(s, /*with_last=*/false);
+  if (s.half()) return half_stack_forward(s, input, h0, c0);
   return with_scalar(s.type, [&](auto zero) -> StackOutputs {
     const Sizes wide = {s.R, s.width()};
     TimeLaneForward<decltype(zero)> time(s, input, h0, c0, save);

@@ -53,16 +53,16 @@ struct TimeLaneForward {
                   bool save)
       : s(s),
         x(matrix(input, 0, s.R, s.D)),
-        cells(empty(input, s.per_layer(save ? s.L * s.dirs : 0, s.H))),
-        gates(empty(input, s.per_layer(save ? s.L * s.dirs : 0, 4 * s.H))),
+        cells(empty(h0, s.per_layer(save ? s.L * s.dirs : 0, s.H))),
+        gates(empty(h0, s.per_layer(save ? s.L * s.dirs : 0, 4 * s.H))),
         memory{h0,
                c0,
                cloned(h0, h0.sizes()),
                cloned(c0, c0.sizes()),
                save ? OptionalTensor(cells) : OptionalTensor(),
                save ? gates
-                    : empty(input, {s.dirs, std::min(s.R, s.N * TimeLane<scalar>::steps_at_once(s)),
-                                    4 * s.H})} {}
+                    : empty(h0, {s.dirs, std::min(s.R, s.N * TimeLane<scalar>::steps_at_once(s)),
+                                 4 * s.H})} {}
 
   void run(int64_t layer, const Tensor& hidden) {
     TimeLane<scalar>::forward(s, layer, x, hidden, memory);

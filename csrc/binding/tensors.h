@@ -105,12 +105,34 @@ inline Sizes joined(Shape first, Shape second) {
 
 // By the shims' own functions: torch::stable's look the operator up by its name at each call, which
 // takes longer than the allocation.
-inline Tensor empty(const Tensor& like, Shape sizes) {
+inline Tensor empty(const Tensor& like, Shape sizes, int32_t* type = nullptr) {
   AtenTensorHandle made;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_aten_new_empty(like.get(), sizes.data(), static_cast<int64_t>(sizes.size()),
-                                nullptr, nullptr, nullptr, 0, nullptr, &made));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_aten_new_empty(like.get(), sizes.data(),
+                                                          static_cast<int64_t>(sizes.size()), type,
+                                                          nullptr, nullptr, 0, nullptr, &made));
   return Tensor(made);
+}
+inline Tensor empty_float(const Tensor& like, Shape sizes) {
+  int32_t type = aoti_torch_dtype_float32();
+  return empty(like, sizes, &type);
+}
+inline Tensor empty_bfloat16(const Tensor& like, Shape sizes) {
+  int32_t type = aoti_torch_dtype_bfloat16();
+  return empty(like, sizes, &type);
+}
+inline void copy(const Tensor& from, const Tensor& to) {
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_copy_(to.get(), from.get(), 0));
+}
+
+// A tensor as the kernels compute with it: bfloat16 as float32, all else as it is.
+inline Tensor computable(const Tensor& t) {
+  if (t.scalar_type() != ScalarType::BFloat16) return t;
+  const Tensor wide = empty_float(t, t.sizes());
+  copy(t, wide);
+  return wide;
+}
+inline OptionalTensor computable(const OptionalTensor& t) {
+  return t ? OptionalTensor(computable(*t)) : OptionalTensor();
 }
 inline Tensor zeros(const Tensor& like, Shape sizes) {
   const Tensor made = empty(like, sizes);

@@ -43,10 +43,15 @@ struct Table {
   }
 
   static const Kernels<scalar>* get() {
-    static constexpr Kernels<scalar> table = {Isa::kName,   Tile<Isa, scalar>::kBlock,
-                                              blocks,       pack_blocks,
-                                              time_forward, time_backward,
-                                              rows_forward, rows_backward};
+    static constexpr Kernels<scalar> table = {Isa::kName,
+                                              Tile<Isa, scalar>::kBlock,
+                                              Isa::kPairs && sizeof(scalar) == sizeof(float),
+                                              blocks,
+                                              pack_blocks,
+                                              time_forward,
+                                              time_backward,
+                                              rows_forward,
+                                              rows_backward};
     return &table;
   }
 };

@@ -12,6 +12,7 @@
 #include "cpu/dot.h"
 #include "cpu/gang.h"
 #include "cpu/kernels.h"
+#include "cpu/pairs.h"
 #include "cpu/product.h"
 #include "problem.h"
 
@@ -92,6 +93,12 @@ LTLSTM_INLINE const scalar* previous_h(const TimeLstmForward<scalar>& p, const S
   return p.hidden + (p.seq.offsets[s.before] + n) * p.hidden_stride;
 }
 
+// Where the rows of this part lie in a buffer (pieces of the gang or 1, N, P).
+template <class scalar>
+LTLSTM_INLINE int64_t place_of_rows(const TimeLstmForward<scalar>& p, const Part& part) {
+  return ((part.gang ? part.share.first : 0) * p.seq.N + part.first_row) * p.P;
+}
+
 template <class scalar>
 LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const Step& s,
                                       const Part& part) {
@@ -99,8 +106,7 @@ LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const St
   if (!p.seq.reset && part.first_row + s.active <= p.seq.batch_sizes[s.before])
     return {p.hidden + (p.seq.offsets[s.before] + part.first_row) * p.hidden_stride,
             p.hidden_stride};
-  scalar* gathered =
-      p.gathered + ((part.gang ? part.share.first : 0) * p.seq.N + part.first_row) * p.P;
+  scalar* gathered = p.gathered + place_of_rows(p, part);
   for (int64_t i = 0; i < s.active; ++i)
     copy_row(p.P, previous_h(p, s, part.first_row + i), gathered + i * p.P);
   return {gathered, p.P};
@@ -135,7 +141,12 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
     const Rows<scalar> h = entering_h(p, s, part);
     scalar* preact = p.gates + (s.row - p.first_gates) * 4 * H;
     if (p.x) input_product<Isa>(p, s, units, preact);
-    if (p.in_place)
+    if (p.rounded) {
+      if constexpr (Isa::kPairs && sizeof(scalar) == sizeof(float))
+        pairs_step<Isa>(p, s.active, h.data, h.stride, p.rounded + place_of_rows(p, part) / 2,
+                        units.first, units.last, units.first_gate_block(), units.last_gate_block(),
+                        p.half_inputs + (s.row - p.first_gates) * 4 * H, preact);
+    } else if (p.in_place)
       for (int64_t column = units.first; column < 4 * H; column += H)
         dot_product<Isa>(s.active, P, h.data, h.stride, p.w_hh + column * P, units.count(), true,
                          preact + column, 4 * H);

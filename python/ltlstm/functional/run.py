@@ -28,12 +28,15 @@ def run(
     check(p, tensors, autocast is not None)
     unseen = python_only(tensors)
     gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen, autocast, p.sizes(gradients))
+    p.states, p.save = return_states, return_states or gradients
+    asked = Asked(
+        p.op, device, p.input.dtype, beyond_torch, unseen, autocast, p.sizes(gradients),
+        inference=not p.save and dropout == 0,
+    )  # fmt: skip
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()
     if not traced and unseen is None:
         check_values(p)
-    p.states, p.save = return_states, return_states or gradients
 
     dtype = p.input.dtype if autocast is None else autocast
     inner = compute_dtype(p.backend, asked)
