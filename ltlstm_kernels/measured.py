@@ -43,9 +43,7 @@ _CELL = tuple(
 
 
 @lru_cache(maxsize=1024)  # a look at every row takes longer than a small step
-def aten_is_faster(
-    op: str, sizes: Sizes, table: tuple[Box, ...] = (*ATEN_FASTER, *_CELL)
-) -> bool:
+def aten_is_faster(op: str, sizes: Sizes, table: tuple[Box, ...] = (*ATEN_FASTER, *_CELL)) -> bool:
     """Whether a row of the table holds these sizes."""
     return any(
         (box.op, box.gradients) == (op, sizes.gradients)
