@@ -111,7 +111,8 @@ def initial_state(
     flags: Flags, batch_sizes: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(h0, c0) as given, or zeros; the shape of the flat list is checked on the way."""
-    group = flags.per_cell * flags.dirs
+    per_cell = flags.per_cell
+    group = per_cell * flags.dirs
     if len(weights) == 0 or len(weights) % group:
         raise ValueError(
             f"{op}: weights must hold a positive multiple of {group} tensors, got {len(weights)}"
@@ -125,7 +126,7 @@ def initial_state(
     for i, shape in ((0, w_ih), (1, w_hh)):
         if len(shape) != 2:
             raise RuntimeError(f"{op}: weights[{i}] must have 2 dimensions, got {len(shape)}")
-    states = len(weights) // flags.per_cell
+    states = len(weights) // per_cell
     H, P = w_ih[0] // 4, w_hh[1]
     if hx is None:
         N = input.shape[1] if batch_sizes is None else int(batch_sizes[0])

@@ -56,8 +56,10 @@ class LSTMCell(nn.RNNCellBase):
         return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
 
     def _fits(self, input: Tensor, hx: State | None, like: Tensor) -> bool:
+        if input.dim() not in (1, 2):
+            return False
         shape, dtype, device = input.shape, like.dtype, like.device
-        if len(shape) not in (1, 2) or shape[-1] != self.input_size:
+        if shape[-1] != self.input_size:
             return False
         if input.dtype != dtype or input.device != device:
             return False
