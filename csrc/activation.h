@@ -47,35 +47,31 @@ struct Bits<float> {
   using type = uint32_t;
 };
 
-// NaN stays NaN.
+// e^x by 2^n e^r, |r| <= ln(2)/2, for -87.33654 <= x <= 89: a normal float from below, infinity
+// from about 88.7 on (so that a closed gate is 0).
 template <class V>
-LTLSTM_INLINE V clamped(V x, float most) {
-  const V low = constant<V>(-most), high = constant<V>(most);
-  x = x < low ? low : x;
-  return x > high ? high : x;
-}
-
-// e^x by 2^n e^r, |r| <= ln(2)/2; a normal float from below, infinity from about e^88 on (so that a
-// closed gate is 0).
-template <class V>
-LTLSTM_INLINE V exponential(V x) {
+LTLSTM_INLINE V exponential_within(V x) {
   constexpr float kShift =
       12582912.f;  // 1.5 * 2^23: adding it rounds to an integer held in the low bits
-  const V low = constant<V>(-87.33654f), high = constant<V>(89.f);
-  x = x < low ? low : x;
-  x = x > high ? high : x;
   const V shifted = x * 1.44269504f + kShift;
   const V n = shifted - kShift;
   const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
-  V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
+  V p = r * 1.38144669e-3f + 8.36878041e-3f;
+  p = p * r + 4.16683942e-2f;
+  p = p * r + 1.66665201e-1f;
+  p = p * r + 4.99999934e-1f;
   p = p * (r * r) + r + 1.f;
   using Integer = typename Bits<V>::type;
   const Integer exponent = (bits_of<Integer>(shifted) << 23) + 0x3f800000;
   return p * bits_of<V>(exponent);
+}
+
+// Beyond what a float can hold x counts as the last that can. NaN stays NaN.
+template <class V>
+LTLSTM_INLINE V exponential(V x) {
+  const V low = constant<V>(-87.33654f), high = constant<V>(89.f);
+  x = x < low ? low : x;
+  return exponential_within(x > high ? high : x);
 }
 
 template <class V>
@@ -84,20 +80,22 @@ LTLSTM_INLINE V sigmoid(V x) {
 }
 LTLSTM_INLINE double sigmoid(double x) { return 1. / (1. + exp(-x)); }
 
-// x P(x^2) / Q(x^2), fitted for the least relative error up to where tanh is 1.
+// Below 0.625 an odd polynomial: 1 - 2 / (e^2x + 1) loses digits there to cancellation.
 template <class V>
 LTLSTM_INLINE V hyperbolic_tangent(V x) {
-  x = clamped(x, 9.02f);
+  using Integer = typename Bits<V>::type;
+  const Integer sign = bits_of<Integer>(x) & ~0x7fffffff;
+  const V magnitude = bits_of<V>(bits_of<Integer>(x) ^ sign);
+  const V most = constant<V>(10.f), limit = constant<V>(0.625f);  // tanh 10 is 1
+  const V e = exponential_within(2.f * (magnitude > most ? most : magnitude));
+  const V large = bits_of<V>(bits_of<Integer>(1.f - 2.f / (e + 1.f)) | sign);
   const V z = x * x;
-  V p = z * 1.33190904e-8f + 2.05834965e-5f;
-  p = p * z + 3.49403556e-3f;
-  p = p * z + 1.33797188e-1f;
-  p = p * z + 9.99999979e-1f;
-  V q = z * 7.76202757e-7f + 3.28309442e-4f;
-  q = q * z + 2.58710771e-2f;
-  q = q * z + 4.67130341e-1f;
-  q = q * z + 1.f;
-  return clamped(x * p / q, 1.f);
+  V small = z * -5.70498872745e-3f + 2.06390887954e-2f;
+  small = small * z - 5.37397155531e-2f;
+  small = small * z + 1.33314422036e-1f;
+  small = small * z - 3.33332819422e-1f;
+  small = small * z * x + x;
+  return magnitude < limit ? small : large;
 }
 LTLSTM_INLINE double hyperbolic_tangent(double x) { return tanh(x); }
 
