@@ -43,7 +43,7 @@ STABLE_TORCH = r"torch/csrc/stable/|torch/headeronly/|torch/csrc/inductor/aoti_t
 INCLUDES = {
     "csrc": r"(?!)",
     "csrc/cpu": r"cpu/|immintrin\.h|(pthread|sched|unistd|linux/futex|sys/syscall)\.h",
-    "csrc/cuda": rf"cuda/|{CUDA_TOOLKIT}",
+    "csrc/cuda": rf"cuda/|{CUDA_TOOLKIT}|emulator\.h",
     "csrc/binding": rf"binding/|cpu/|cuda/|{CUDA_TOOLKIT}|{STABLE_TORCH}",
     "csrc/binding/plan_module.cpp": r"pybind11/",
 }

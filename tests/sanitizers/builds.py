@@ -16,13 +16,13 @@ FLAGS = ["-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-pthread", "-fno-sanit
 # A hang is a failure; a loaded machine is none.
 WATCHDOG_S = 300
 OPTIONS = {
-    "TSAN_OPTIONS": "halt_on_error=1",
+    "TSAN_OPTIONS": "halt_on_error=1 atexit_sleep_ms=0",
     "ASAN_OPTIONS": "detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
 
 
-def _run(command: Iterable[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
+def run(command: Iterable[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(part) for part in command],
         env={**os.environ, **environment},
@@ -33,8 +33,8 @@ def _run(command: Iterable[str | Path], **environment: str) -> subprocess.Comple
     )
 
 
-def _must(command: Iterable[str | Path]) -> None:
-    done = _run(command)
+def must(command: Iterable[str | Path]) -> None:
+    done = run(command)
     assert done.returncode == 0, done.stdout
 
 
@@ -42,27 +42,27 @@ def supported(sanitizers: str, folder: Path) -> bool:
     """Whether the compiler has these sanitizers and their libraries."""
     source = folder / "empty.cpp"
     source.write_text("int main() {}\n")
-    done = _run([COMPILER, f"-fsanitize={sanitizers}", source, "-o", folder / "empty"])
+    done = run([COMPILER, f"-fsanitize={sanitizers}", source, "-o", folder / "empty"])
     return done.returncode == 0
 
 
 def compile_unit(source: Path, sanitizers: str, target: Path, csrc: Path = CSRC) -> Path:
     """The object file `target`; headers come from the folder `csrc`."""
-    _must([COMPILER, *FLAGS, f"-fsanitize={sanitizers}", f"-I{csrc}", "-c", source, "-o", target])
+    must([COMPILER, *FLAGS, f"-fsanitize={sanitizers}", f"-I{csrc}", "-c", source, "-o", target])
     return target
 
 
 def link(objects: Iterable[Path], sanitizers: str, target: Path) -> Path:
-    _must([COMPILER, "-pthread", f"-fsanitize={sanitizers}", *objects, "-o", target])
+    must([COMPILER, "-pthread", f"-fsanitize={sanitizers}", *objects, "-o", target])
     return target
 
 
-def _fixed_addresses() -> list[str]:
+def fixed_addresses() -> list[str]:
     """A prefix that keeps the kernel from placing memory where older TSan cannot have it."""
     prefix = ["setarch", "-R"]
-    works = shutil.which(prefix[0]) and _run([*prefix, "true"]).returncode == 0
+    works = shutil.which(prefix[0]) and run([*prefix, "true"]).returncode == 0
     return prefix if works else []
 
 
 def run_driver(program: Path, isa: str) -> subprocess.CompletedProcess[str]:
-    return _run([*_fixed_addresses(), program], LTLSTM_CPU_ISA=isa, **OPTIONS)
+    return run([*fixed_addresses(), program], LTLSTM_CPU_ISA=isa, **OPTIONS)

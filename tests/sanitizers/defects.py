@@ -4,6 +4,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from sanitizers.planting import replace
+
 
 class Symptom(NamedTuple):
     texts: tuple[str, ...]  # one of these is said, whichever comes first
@@ -36,11 +38,7 @@ class Defect(NamedTuple):
         return units.get(self.source, "isa_generic.cpp")
 
     def plant(self, csrc: Path) -> None:
-        file = csrc / self.source
-        parts = file.read_text().split(self.old)
-        assert len(parts) == self.of + 1, f"{self.source} has {self.old!r} {len(parts) - 1} times"
-        head, tail = parts[: self.nth + 1], parts[self.nth + 1 :]
-        file.write_text(self.old.join(head) + self.new + self.old.join(tail))
+        replace(csrc / self.source, self.old, self.new, self.nth, self.of)
 
 
 def without_meeting(nth: int) -> Defect:

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs CUDA kernel sources on a CPU, as plain C++17: what csrc/cuda includes in place of PTX.
+//
+// Every block and every CUDA thread of a launch lives at once: a thread is a fiber, all fibers
+// share one OS thread, and they change over only inside the functions of these headers, in an order
+// that a seed decides. So a run repeats exactly, waiting for other blocks works, and what is
+// missing between two accesses shows as wrong numbers under some seed, or under ThreadSanitizer as
+// a race. Breaking a rule that can be stated ends the process with a line "emulator: ..." and exit
+// code 70, a deadlock with code 71 and a list of who waits for what.
+//
+// Environment: EMULATOR_SEED  0 (default): the oldest thread first; n: a random order made from n
+//              EMULATOR_TIMEOUT  seconds a launch may take (default 120)
+#pragma once
+
+#include "cluster.h"
+#include "half.h"
+#include "host.h"
+#include "language.h"
+#include "matrix.h"
+#include "memory.h"
+#include "warp.h"
