@@ -16,12 +16,13 @@ constexpr int kLanes = 32;
 int pieces_of(int columns) { return columns / 4; }
 
 // What the exchange keeps in shared memory: two buffers of what enters the stage, and in a cluster
-// an mbarrier for each. Through L2 the warps read it where it is.
+// what the block sends, and an mbarrier for each buffer. Through L2 the warps read it where it is.
 int64_t exchange_bytes(const TimeLoop& loop, const StageShape& stage, int element) {
   if (loop.regime == Regime::kGrid) return 0;
   const int64_t buffers =
       round_up(2 * loop.columns * padded_row(stage.K, element) * element, kAlignment);
-  return buffers + (loop.regime == Regime::kCluster ? kAlignment : 0);
+  if (loop.regime == Regime::kBlock) return buffers;
+  return buffers + round_up(int64_t{loop.columns} * stage.own * element, kAlignment) + kAlignment;
 }
 
 }  // namespace

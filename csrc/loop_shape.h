@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels of the time loop are: which are compiled, and what one takes of a block's shared
+// What a kernel of the time loop takes of a block: products, threads that may split K, shared
 // memory. The kernels compute the same from the same sizes; a test compares the two.
 #pragma once
 
@@ -11,8 +11,8 @@ namespace ltlstm {
 
 // Batch rows of a group that are compiled.
 constexpr int kColumns[] = {8, 16, 32, 64};
-// Threads of the launch bounds; a thread may use 65536 / bound registers, and no more than 255.
-constexpr int kMaxThreads[] = {256, 512};
+// Threads of a block, at most.
+constexpr int kMostThreads = 512;
 // Elements of K that a warp takes at once.
 constexpr int kBlockK = 32;
 

@@ -45,6 +45,16 @@ void check(const PlanProblem& p, const DeviceFacts& d, const Wanted& wanted) {
   }
 }
 
+// Where the model cannot tell, side by side as long as the recurrence leaves SMs idle: up to this
+// H^2 N, by the model of a bare step.
+constexpr double kIdle = 2.5e7;
+constexpr double kModelError = 1.1;
+
+double worth(const PlanProblem& p) {
+  const bool idle = double(p.H) * p.H * p.N <= kIdle;
+  return p.trajectory && idle ? kModelError : 1 / kModelError;
+}
+
 TimeLoop aten() {
   TimeLoop loop{};
   loop.regime = Regime::kAten;
@@ -66,6 +76,27 @@ Search search(const PlanProblem& p, const DeviceFacts& device, const Wanted& wan
     found.loops = LayerLoops{*forward->loop, p.training ? *backward->loop : aten()};
   }
   return found;
+}
+
+struct Schedule {
+  Search found;
+  std::optional<Lanes> lanes;
+};
+
+// Side by side the stack may be faster with fewer SMs for a recurrence: in quarters of all of them
+// beside the layer lane, or an equal share for each layer of a wavefront.
+Schedule side_by_side_at_best(const PlanProblem& p, const DeviceFacts& device,
+                              const Wanted& wanted) {
+  Schedule best;
+  for (const int part : {4, 3, 2, 1}) {
+    const int sms = p.trajectory ? device.sms * part / 4 : int(device.sms / p.L);
+    if (sms == 0) break;
+    Search found = search(p, device, wanted, sms);
+    const auto lanes = found.loops ? side_by_side(p, device, *found.loops) : std::nullopt;
+    if (lanes && (!best.lanes || lanes->us < best.lanes->us)) best = {std::move(found), lanes};
+    if (!p.trajectory) break;
+  }
+  return best;
 }
 
 std::string describe(const TimeLoop& loop) {
@@ -142,25 +173,15 @@ Plan make_plan(const PlanProblem& problem, const DeviceFacts& device, const Want
     return {aten(), aten(), {false, 0, 0, problem.T, 0, 0}, reason};
   }
   Lanes lanes = back_to_back(problem, device, *found.loops);
-  double other = 0;
-  // Side by side the recurrence may do better with fewer SMs: all of them in quarters, or an equal
-  // share of the layers.
-  for (const int part : {4, 3, 2, 1}) {
-    const int sms = problem.trajectory ? device.sms * part / 4 : int(device.sms / problem.L);
-    if (sms == 0) break;
-    Search narrow = search(problem, device, wanted, sms);
-    const auto beside = narrow.loops ? side_by_side(problem, device, *narrow.loops) : std::nullopt;
-    if (!beside) continue;
-    if (beside->us < lanes.us) {
-      other = lanes.overlap ? other : lanes.us;
-      lanes = *beside;
-      found = std::move(narrow);
-    } else if (!lanes.overlap && (other == 0 || beside->us < other)) {
-      other = beside->us;
+  Schedule beside = side_by_side_at_best(problem, device, wanted);
+  if (beside.lanes) {
+    lanes.other_us = beside.lanes->us;
+    if (beside.lanes->us < lanes.us * worth(problem)) {
+      beside.lanes->other_us = lanes.us;
+      lanes = *beside.lanes;
+      found = std::move(beside.found);
     }
-    if (!problem.trajectory) break;
   }
-  lanes.other_us = other;
   std::string reason = reasons("forward", found.forward, found.loops->forward);
   if (problem.training) {
     reason += "\n" + reasons("backward", found.backward, found.loops->backward);

@@ -58,13 +58,15 @@ class Search {
  private:
   std::string refusal(Regime regime) const {
     if (p_.dtype == Dtype::kFloat64) return "no kernel computes float64";
+    const std::string capability = "compute capability " + std::to_string(device_.capability / 10) +
+                                   "." + std::to_string(device_.capability % 10);
+    if (device_.capability > 90) return "no kernel is compiled for " + capability;
     const auto& only = wanted_.regimes;
     if (!only.empty() && std::find(only.begin(), only.end(), regime) == only.end()) {
       return "not asked for";
     }
     if (regime == Regime::kCluster && device_.capability < 90) {
-      return "compute capability " + std::to_string(device_.capability / 10) + "." +
-             std::to_string(device_.capability % 10) + " has no clusters";
+      return capability + " has no clusters";
     }
     return {};
   }
@@ -85,7 +87,7 @@ class Search {
   }
 
   void grids() {
-    for (int units = 8; units <= kMaxThreads[1] / 32 * 8; units += 8) {
+    for (int units = 8; units <= kMostThreads / 32 * 8; units += 8) {
       const int64_t count = (p_.H + units - 1) / units;
       const int64_t resident = sms_ / count;
       if (count > 1 && resident >= p_.directions) blocks(int(count), units, int(resident));
@@ -124,12 +126,14 @@ class Search {
       blocks_k = std::max(blocks_k, (stage.K + kBlockK - 1) / kBlockK);
     }
     for (const int splits : kSplits) {
-      if (splits * parts * 32 > kMaxThreads[1]) break;
+      loop.max_threads =
+          max_threads(loop.regime, backward_, loop.columns, splits > 1, p_.projection);
+      if (splits * parts * 32 > loop.max_threads) continue;
       if (splits > 1 && (splits > blocks_k || splits < least_splits(loop.columns))) continue;
+      if (!kernel_exists(loop.regime, backward_, loop.columns, splits > 1, p_.projection)) continue;
       loop.k_splits = splits;
       loop.warps = splits * parts;
       loop.threads = 32 * loop.warps;
-      loop.max_threads = loop.threads <= kMaxThreads[0] ? kMaxThreads[0] : kMaxThreads[1];
       consider(loop, resident);
     }
   }

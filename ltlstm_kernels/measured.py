@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where torch's own LSTM measured faster than our CPU kernel: `auto` serves such calls by aten.
+"""Where `auto` shall take torch's own LSTM, and where our kernels, by what was measured.
 
-The one place for it. A row is a box of sizes, each bound inclusive, from the benchmark's results;
-only calls that both can compute are looked up.
+On the CPU our kernels serve all but the boxes where aten was faster, on a GPU, where none of them
+has been measured, only the boxes where they were. A row is a box of sizes, each bound inclusive,
+from the benchmark's results; only calls that both can compute are looked up.
 """
 
 from functools import lru_cache
@@ -12,7 +13,7 @@ Span = tuple[int, int]
 
 
 class Sizes(NamedTuple):
-    """What decides how fast a float32 call on the CPU is."""
+    """What decides how fast a call is."""
 
     T: int
     N: int
@@ -22,7 +23,7 @@ class Sizes(NamedTuple):
 
 
 class Box(NamedTuple):
-    """Sizes at which aten is faster, with or without gradients."""
+    """Sizes at which one was faster, with or without gradients."""
 
     op: str
     T: Span
@@ -42,9 +43,23 @@ _CELL = tuple(
 )
 
 
+# Of half types on a GPU.
+CUDA_FASTER: tuple[Box, ...] = ()
+
+
 @lru_cache(maxsize=1024)  # a look at every row takes longer than a small step
 def aten_is_faster(op: str, sizes: Sizes, table: tuple[Box, ...] = (*ATEN_FASTER, *_CELL)) -> bool:
-    """Whether a row of the table holds these sizes."""
+    """Whether aten was faster than our CPU kernel at these sizes."""
+    return _holds(table, op, sizes)
+
+
+@lru_cache(maxsize=1024)
+def cuda_is_faster(op: str, sizes: Sizes) -> bool:
+    """Whether our CUDA kernel was faster than aten at these sizes."""
+    return _holds(CUDA_FASTER, op, sizes)
+
+
+def _holds(table: tuple[Box, ...], op: str, sizes: Sizes) -> bool:
     return any(
         (box.op, box.gradients) == (op, sizes.gradients)
         and all(low <= n <= high for n, (low, high) in zip(sizes[:4], box[1:5], strict=True))

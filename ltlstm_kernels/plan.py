@@ -5,8 +5,8 @@ A pure function of shapes and device facts (csrc/plan.cpp): it plans for any GPU
 Times in it are modelled, not measured.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import torch
 
@@ -79,12 +79,13 @@ class Plan(NamedTuple):
         return self.reason
 
 
+@lru_cache(maxsize=4096)
 def make_plan(
     shape: Shape,
     dtype: torch.dtype,
     device: DeviceFacts,
     *,
-    regimes: Sequence[str] = (),
+    regimes: tuple[str, ...] = (),
     blocks: int = 0,
     columns: int = 0,
 ) -> Plan:
@@ -116,11 +117,14 @@ def make_plan(
     )
 
 
-def device_facts(device: torch.device) -> DeviceFacts | None:
-    """Of a CUDA device; None where there is none, or one too old for any kernel here."""
-    if not torch.cuda.is_available():
-        return None
-    found = torch.cuda.get_device_properties(device)
+def device_facts() -> DeviceFacts | None:
+    """Of the current CUDA device; None where there is none, or one too old for any kernel here."""
+    return _facts_of(torch.cuda.current_device()) if torch.cuda.is_available() else None
+
+
+@cache
+def _facts_of(device: int) -> DeviceFacts | None:
+    found: Any = torch.cuda.get_device_properties(device)  # torch's stub lacks two of these
     if found.major < 8:
         return None
     sms = found.multi_processor_count

@@ -88,6 +88,9 @@ constexpr size_t kStackBytes = 128 << 10;
 #endif
 constexpr size_t kGuardBytes = 4096;
 
+// AddressSanitizer tells of the stack that was left only after the change.
+thread_local Fiber* leaving = nullptr;
+
 }  // namespace
 
 Fiber::Fiber() = default;
@@ -127,19 +130,21 @@ void Fiber::start(void (*entry)(), bool guarded) {
 
 void Fiber::become_to_tsan() const { tsan::change_to(tsan_); }
 
-void Fiber::arrive_first(Fiber& from) { asan::arrive(nullptr, &from.bottom_, &from.bytes_); }
+void Fiber::arrive_first() { asan::arrive(nullptr, &leaving->bottom_, &leaving->bytes_); }
 
 void Fiber::change_to(Fiber& to) {
   if (tsan_ == nullptr) tsan_ = tsan::current();
   asan::leave(&fake_stack_, to.bottom_, to.bytes_);
   tsan::change_to(to.tsan_);
+  leaving = this;
   emulator_change_stack(&top_, to.top_);
-  asan::arrive(fake_stack_, nullptr, nullptr);
+  asan::arrive(fake_stack_, &leaving->bottom_, &leaving->bytes_);
 }
 
 void Fiber::end_in(Fiber& to) {
   asan::leave(nullptr, to.bottom_, to.bytes_);
   tsan::change_to(to.tsan_);
+  leaving = this;
   emulator_change_stack(&top_, to.top_);
   abort();
 }

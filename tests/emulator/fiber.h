@@ -16,8 +16,8 @@ class Fiber {
   // Prepares a stack on which `entry` will run at the first change_to. It must not return.
   // A stack with a guard costs the process two of its 65,530 mappings.
   void start(void (*entry)(), bool guarded);
-  // To be called first of all in `entry`; `from` is where the change came from.
-  void arrive_first(Fiber& from);
+  // To be called first of all in `entry`.
+  void arrive_first();
   // Makes ThreadSanitizer take what follows for this fiber's.
   void become_to_tsan() const;
   // Goes on with `to` until something comes back here.

@@ -1,17 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-// The host's side: error codes, streams, and the launch of launch.cuh.
+// The host's side: the launch of launch.cuh, and streams and events as queues.
+//
+// Nothing runs before somebody synchronises. Then the order of what lies in different streams is
+// that of the seed, within what the events allow: seed 0 runs the oldest first, others run one
+// stream as far ahead as it gets, or mix them. A process that ends with work nobody waited for ends
+// with an error. The null stream is a stream like the others, as it is beside non-blocking ones.
+// To ThreadSanitizer each stream is a thread, ordered by events and by synchronising only.
 #pragma once
 
+#include <functional>
 #include <tuple>
 
 #include "runtime.h"
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+enum cudaMemcpyKind { cudaMemcpyDeviceToDevice = 3, cudaMemcpyDefault = 4 };
 using cudaStream_t = struct EmulatedStream*;
+using cudaEvent_t = struct EmulatedEvent*;
 
+constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 
 namespace ltlstm::cuda {
 
@@ -26,28 +47,20 @@ struct LaunchShape {
 
 namespace emulator {
 
-// Runs body(context) as every CUDA thread of the launch and returns when all have ended.
-void run(const ltlstm::cuda::LaunchShape& shape, void (*body)(void*), void* context);
+// Runs `body` as every CUDA thread of the launch and returns when all have ended.
+void run(const ltlstm::cuda::LaunchShape& shape, const std::function<void()>& body);
+// For the host's part of what lies in a stream.
+void enqueue(cudaStream_t stream, std::function<void()> work);
 
 }  // namespace emulator
 
 namespace ltlstm::cuda {
 
 template <class... Parameter, class... Argument>
-inline cudaError_t launch(void (*kernel)(Parameter...), const LaunchShape& shape, cudaStream_t,
-                          const Argument&... arguments) {
-  using Arguments = std::tuple<Parameter...>;
-  struct Call {
-    void (*kernel)(Parameter...);
-    Arguments arguments;
-  } call{kernel, Arguments(arguments...)};
-  emulator::run(
-      shape,
-      [](void* context) {
-        const auto* call = static_cast<const Call*>(context);
-        std::apply(call->kernel, call->arguments);
-      },
-      &call);
+inline cudaError_t launch(void (*kernel)(Parameter...), const LaunchShape& shape,
+                          cudaStream_t stream, const Argument&... arguments) {
+  const std::tuple<Parameter...> values(arguments...);
+  emulator::enqueue(stream, [=] { emulator::run(shape, [&] { std::apply(kernel, values); }); });
   return cudaSuccess;
 }
 

@@ -38,8 +38,8 @@ uint3 place_in(dim3 size, size_t index) {
 void thread_entry() {
   Thread* self = current;
   Grid* grid = self->block->grid;
-  self->fiber.arrive_first(grid->scheduler);
-  grid->body(grid->context);
+  self->fiber.arrive_first();
+  (*grid->body)();
   if (!self->copies.empty()) fail("the thread ends with cp.async copies that it did not wait for");
   end_thread_in_cluster();
   self->block->exits.release();
@@ -114,12 +114,11 @@ void end(Cluster& cluster) {
   for (Block* block : cluster.blocks) end(*block);
 }
 
-void run(const ltlstm::cuda::LaunchShape& shape, void (*body)(void*), void* context) {
+void run(const ltlstm::cuda::LaunchShape& shape, const std::function<void()>& body) {
   check(shape);
   Grid grid;
   grid.shape = shape;
-  grid.body = body;
-  grid.context = context;
+  grid.body = &body;
   grid.seed = static_cast<uint64_t>(setting("EMULATOR_SEED", 0));
   grid.random_state = grid.seed * 0x9e3779b97f4a7c15 + 1;
   for (int k = 0; k < 8; ++k) grid.random();

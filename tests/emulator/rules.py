@@ -130,4 +130,11 @@ ASYNC = {
     "a bulk copy whose source block ends": rule("block"),
     "a bulk copy of an odd size": rule("bulk_copy: 120 bytes, not a multiple of 16"),
 }
-RULES = {**BLOCK, **WARP, **COPIES, **GRID, **CLUSTER, **MBARRIER, **ASYNC}
+STREAMS = {
+    "a fork that does not wait": results(RACE),
+    "a join that does not wait": results(RACE),
+    "an event recorded too early": results(RACE),
+    "a host that does not wait": results(RACE),
+    "work that nobody waits for": rule("the process ends with 1 operations in streams"),
+}
+RULES = {**BLOCK, **WARP, **COPIES, **GRID, **CLUSTER, **MBARRIER, **ASYNC, **STREAMS}

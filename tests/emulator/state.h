@@ -116,8 +116,7 @@ struct Block {
 
 struct Grid {
   ltlstm::cuda::LaunchShape shape;
-  void (*body)(void*) = nullptr;
-  void* context = nullptr;
+  const std::function<void()>* body = nullptr;
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<std::unique_ptr<Cluster>> clusters;
   Fiber scheduler;  // to ThreadSanitizer it knows nothing of the kernel

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
 from ltlstm_kernels.measured import Sizes
+from ltlstm_kernels.plan import Shape
 
 # The tensors a compiled operator sees whole; the fakes stand for them under torch.export.
 _PLAIN = (Tensor, torch.nn.Parameter, FakeTensor, FunctionalTensor)
@@ -67,10 +68,17 @@ class Problem:
         return self.h0.shape[2] * self.flags.dirs
 
     def sizes(self, gradients: bool) -> Sizes:
-        """As the table of measurements counts them."""
+        """As the tables of measurements count them."""
         T = (self.input if self.batch_sizes is None else self.batch_sizes).shape[0]
         states, N, H = self.c0.shape
         return Sizes(T, N, H, states // self.flags.dirs, gradients)
+
+    def shape(self, sizes: Sizes) -> Shape:
+        """As the launch plan counts it."""
+        return Shape(
+            *sizes[:3], self.h0.shape[2], sizes.L, self.flags.dirs, sizes.gradients,
+            self.flags.peephole, len(self.traj_weights) > 0,
+        )  # fmt: skip
 
     def tensors(self) -> list[Tensor]:
         """Everything floating-point that the caller gave."""

@@ -29,9 +29,11 @@ def run(
     unseen = python_only(tensors)
     gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     p.states, p.save = return_states, return_states or gradients
+    sizes = p.sizes(gradients)
     asked = Asked(
-        p.op, device, p.input.dtype, beyond_torch, unseen, autocast, p.sizes(gradients),
+        p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes,
         inference=not p.save and dropout == 0,
+        shape=None if device == "cpu" else p.shape(sizes),
     )  # fmt: skip
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()

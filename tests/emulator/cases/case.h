@@ -12,7 +12,7 @@ using namespace ltlstm::cuda;
 
 struct Case {
   const char* name;
-  LaunchShape shape;
+  LaunchShape shape;  // of one launch; no threads: the two forms are host code, which answers once
   void (*right)();
   void (*wrong)();
 };
@@ -34,3 +34,4 @@ std::vector<Case> grid_cases();
 std::vector<Case> cluster_cases();
 std::vector<Case> mbarrier_cases();
 std::vector<Case> async_cases();
+std::vector<Case> stream_cases();
