@@ -107,7 +107,7 @@ def on_gpu(dtype: torch.dtype = torch.bfloat16, **shape: int) -> Asked:
     """What an LSTM on a GPU would ask."""
     found = plan.Shape(**({"T": 200, "N": 16, "H": 512, "P": 512} | shape))
     sizes = Sizes(found.T, found.N, found.H, found.L, found.training)
-    return Asked("lstm", "cuda", dtype, (), None, None, sizes, found)
+    return Asked("lstm", "cuda", dtype, (), None, sizes=sizes, shape=found)
 
 
 def test_the_plan_of_a_call_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
