@@ -53,7 +53,6 @@ def aten_is_faster(op: str, sizes: Sizes, table: tuple[Box, ...] = (*ATEN_FASTER
     return _holds(table, op, sizes)
 
 
-@lru_cache(maxsize=1024)
 def cuda_is_faster(op: str, sizes: Sizes) -> bool:
     """Whether our CUDA kernel was faster than aten at these sizes."""
     return _holds(CUDA_FASTER, op, sizes)
