@@ -88,14 +88,15 @@ LTLSTM_INLINE V hyperbolic_tangent(V x) {
   const V magnitude = bits_of<V>(bits_of<Integer>(x) ^ sign);
   const V most = constant<V>(10.f), limit = constant<V>(0.625f);  // tanh 10 is 1
   const V e = exponential_within(2.f * (magnitude > most ? most : magnitude));
-  const V large = bits_of<V>(bits_of<Integer>(1.f - 2.f / (e + 1.f)) | sign);
+  const V large = 1.f - 2.f / (e + 1.f);
   const V z = x * x;
   V small = z * -5.70498872745e-3f + 2.06390887954e-2f;
   small = small * z - 5.37397155531e-2f;
   small = small * z + 1.33314422036e-1f;
   small = small * z - 3.33332819422e-1f;
-  small = small * z * x + x;
-  return magnitude < limit ? small : large;
+  small = small * z * magnitude + magnitude;
+  const V unsigned_tangent = magnitude < limit ? small : large;
+  return bits_of<V>(bits_of<Integer>(unsigned_tangent) | sign);
 }
 LTLSTM_INLINE double hyperbolic_tangent(double x) { return tanh(x); }
 

@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cases import EVERYTHING, TOGETHER, Case, arguments
 from child import instruction_sets, run_alone
+from ltlstm_kernels import build_info
 from operators import DTYPES, call, check
 
 CPU_SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cpu"
@@ -21,7 +22,8 @@ ALL_SETS = {"generic": 16, "avx2": 32, "avx512": 64, "avx512bf16": 64}  # bytes 
 
 
 def assert_runs(isa: str) -> None:
-    """A packed block is four vectors wide: with one column and one k, that is what is allocated."""
+    """It says so, and allocates a packed block, which with one column and one k is four vectors."""
+    assert build_info.cpu_instruction_set() == isa
     case = Case(T=5, N=1, D=1, H=1)
     made = arguments(case, torch.float32)
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:

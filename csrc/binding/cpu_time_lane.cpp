@@ -82,7 +82,7 @@ void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Ten
   const int64_t H = s.H, P = s.P, N = s.N, D = x.size(1);
   const Threads threads = Threads::plan<scalar>(s);
   const bool in_place = !s.half() && s.T * N <= few_rows(s);
-  const bool inputs_in_place = !s.half() && s.T * N <= kFewInputs;
+  const bool inputs_in_place = !s.half() && D > 0 && s.T * N <= kFewInputs;
   const bool pairs = s.half() && cpu::kernels<scalar>().pairs && !s.flags.projected && P % 2 == 0;
   const auto if_needed = [&](bool needed, const Sizes& sizes) {
     return needed ? OptionalTensor(empty(memory.h0, sizes)) : OptionalTensor();

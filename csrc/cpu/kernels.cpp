@@ -52,3 +52,8 @@ template const Kernels<float>& kernels();
 template const Kernels<double>& kernels();
 
 }  // namespace ltlstm::cpu
+
+// For what reports it, by its name in the library.
+extern "C" __attribute__((visibility("default"))) const char* ltlstm_cpu_isa() {
+  return ltlstm::cpu::kernels<float>().isa;
+}

@@ -35,7 +35,7 @@ struct Columns {
 };
 
 // Packs blocks [first, last) of B(k, j) = source[k * k_stride + j * j_stride]; padding becomes
-// zeros.
+// zeros. A pair of bfloat16 may lie where no float would.
 template <class Isa, class scalar>
 LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K,
                         Columns<Isa, scalar> columns, int64_t first, int64_t last, scalar* packed) {
@@ -50,7 +50,7 @@ LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride
         const int64_t valid = columns.valid(block, v);
         for (int64_t j = 0; j < valid; ++j)
           for (int64_t k = k0; k < k1; ++k)
-            to[k * T::kBlock + j] = from[k * k_stride + j * j_stride];
+            memcpy(to + k * T::kBlock + j, from + k * k_stride + j * j_stride, sizeof(scalar));
         for (int64_t j = valid; j < T::kLanes; ++j)
           for (int64_t k = k0; k < k1; ++k) to[k * T::kBlock + j] = 0;
       }
