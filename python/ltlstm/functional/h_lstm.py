@@ -4,12 +4,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ltlstm import reference
 from ltlstm.functional.problem import Flags, Problem, Result, initial_state
 from ltlstm.functional.run import run, states_h
 from ltlstm.functional.stack import LSTMStates, State
+from ltlstm_kernels import h_lstm_ops
 
 # phi of the gates' hidden layers: its slope below zero.
 ACTIVATIONS = {"leaky_relu": 0.01, "relu": 0.0}
@@ -99,6 +101,8 @@ def _gate_layers(op: str, weights: Sequence[Tensor], bias: bool) -> int:
 
 
 def _h_lstm(p: Problem) -> Result:
+    if p.backend != "reference":
+        return _operator(p)
     return Result(
         *reference.h_lstm(
             p.input, p.h0, p.c0, p.weights, slope=p.slope, masks=p.masks, gate_masks=p.gate_masks,
@@ -106,3 +110,13 @@ def _h_lstm(p: Problem) -> Result:
             bidirectional=p.flags.bidirectional,
         )
     )  # fmt: skip
+
+
+def _operator(p: Problem) -> Result:
+    r = h_lstm_ops.h_lstm_forward(
+        p.input, p.h0, p.c0, p.weights, p.masks, p.gate_masks, p.batch_sizes, p.reset,
+        bias=p.flags.bias, bidirectional=p.flags.bidirectional, slope=p.slope, save=p.save,
+    )  # fmt: skip
+    if not p.states:
+        return Result(r.output, r.h_n, r.c_n)
+    return Result(r.output, r.h_n, r.c_n, torch.cat([r.hidden, r.output[None]]), r.cells)
