@@ -116,7 +116,8 @@ LTLSTM_INLINE void hidden_gate_forward(const HiddenGateForward<scalar>& p, const
       scalar* h = time.hidden + row * time.hidden_stride + units.first;
       if (time.seq.reset && previous_of(time.seq, s, n) == Previous::kCleared)
         zero_row(units.count(), c);
-      cell_row_forward<false, scalar>(H, units.count(), gates, c, nullptr, gates, c, h);
+      cell_row_forward<Isa, false, scalar>(H, units.count(), gates, c, nullptr,
+                                           time.cells ? gates : nullptr, c, h);
       if (time.cells) copy_row(units.count(), c, time.cells + row * H + units.first);
       copy_row(units.count(), h, time.h + n * H + units.first);
     }
@@ -167,7 +168,7 @@ LTLSTM_INLINE void hidden_gate_backward(const HiddenGateBackward<scalar>& p, con
                                  ? time.hidden + before * time.hidden_stride + units.first
                              : previous == Previous::kInitial ? time.h0 + n * H + units.first
                                                               : time.zeros;
-      cell_row_backward<false, false, scalar>(
+      cell_row_backward<Isa, false, false, scalar>(
           H, units.count(), time.gates + row * 4 * H + units.first, c_prev,
           time.cells + row * H + units.first, nullptr, dh, dc,
           time.d_preact + row * 4 * H + units.first, dc, nullptr);
