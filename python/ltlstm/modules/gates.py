@@ -90,7 +90,7 @@ class GateMLPs(nn.Module):
         for name, mask in self._buffers.items():
             weight = state_dict.get(prefix + name.removesuffix(MASK))
             if mask is not None and weight is not None and prefix + name not in state_dict:
-                state_dict[prefix + name] = torch.ones_like(mask)
+                state_dict[prefix + name] = torch.ones_like(mask, device=weight.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _gates_repr(self) -> str:

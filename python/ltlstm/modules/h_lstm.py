@@ -140,8 +140,9 @@ class HLSTMCell(GateMLPs):
         super().__init__()
         self.input_size, self.hidden_size, self.backend = input_size, hidden_size, backend
         self._set_gates(gate_hidden_size, gate_num_layers, gate_dropout, activation)
-        self.register_parameter("bias", None)
         self._names = self._create("", input_size, bias, device, dtype)
+        if not bias:
+            self.register_parameter("bias", None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
