@@ -66,9 +66,9 @@ int64_t count_of_cell(const StackArguments& s, int64_t count, int64_t states) {
   if (!s.flags.mlp_gates) return 2 + 2 * s.flags.bias + s.flags.projected + s.flags.peephole;
   const int64_t first = 2 + s.flags.bias, later = 1 + s.flags.bias;
   const int64_t per_cell = states == 0 ? 0 : count / states;
-  require(per_cell > first && (per_cell - first) % later == 0, s.op, "weights",
-          "hold w_ih, w_hh and as many gate layers for each of the states of h0",
-          std::to_string(count) + " tensors for " + std::to_string(states));
+  if (per_cell <= first || (per_cell - first) % later != 0)
+    refuse(s.op, "weights", "hold w_ih, w_hh and as many gate layers for each of the states of h0",
+           std::to_string(count) + " tensors for " + std::to_string(states));
   return per_cell;
 }
 

@@ -37,8 +37,8 @@ HLstmOutputs h_lstm_forward(const Tensor& input, const Tensor& h0, const Tensor&
     const Tensor gate_hidden = empty(input, s.per_layer(cells_kept * s.J, width));
     HiddenGateMemory memory{h0,
                             c0,
-                            torch::stable::clone(h0),
-                            torch::stable::clone(c0),
+                            cloned(h0, h0.sizes()),
+                            cloned(c0, c0.sizes()),
                             std::nullopt,
                             gates,
                             gate_hidden,
@@ -86,8 +86,8 @@ HLstmGradients h_lstm_backward(const OptionalTensor& d_output, const OptionalTen
   s.require_shape("gates", gates, s.per_layer(states, 4 * s.H));
   s.require_shape("gate_hidden", gate_hidden, s.per_layer(states * s.J, 4 * s.K));
   s.require_shape("d_output", d_output, s.per_row(width));
-  s.require_shape("d_h_n", d_h_n, sizes_of(h0));
-  s.require_shape("d_c_n", d_c_n, sizes_of(c0));
+  s.require_shape("d_h_n", d_h_n, h0.sizes());
+  s.require_shape("d_c_n", d_c_n, c0.sizes());
   s.require_shape("d_hidden", d_hidden, s.per_layer(s.L - 1, width));
   s.require_shape("d_cells", d_cells, s.per_layer(states, s.H));
   return with_scalar(s.type, [&](auto zero) -> HLstmGradients {
@@ -95,8 +95,8 @@ HLstmGradients h_lstm_backward(const OptionalTensor& d_output, const OptionalTen
     const Sizes wide = {s.R, width};
     const HiddenGateMemory memory{h0,
                                   c0,
-                                  cloned_or_zeros(d_h_n, input, sizes_of(h0)),
-                                  cloned_or_zeros(d_c_n, input, sizes_of(c0)),
+                                  cloned_or_zeros(d_h_n, input, h0.sizes()),
+                                  cloned_or_zeros(d_c_n, input, c0.sizes()),
                                   cells,
                                   gates,
                                   gate_hidden,

@@ -192,7 +192,7 @@ std::vector<Tensor> HiddenGates<scalar>::backward(
       const int64_t outputs = j == J - 1 ? H : K;
       const Tensor d_z = j == J - 1 ? here.d_preact : matrix(d_gate_hidden[d], j + 1, R, 4 * K);
       const Tensor a = matrix(memory.gate_hidden, index * J + j, R, 4 * K);
-      d_weights.push_back(empty(x, sizes_of(w.later[j])));
+      d_weights.push_back(empty(x, w.later[j].sizes()));
       for (int gate = 0; gate < 4; ++gate)
         product(gate_of(d_weights.back(), gate),
                 transposed(matrix(d_z, gate * outputs, R, outputs, 4 * outputs, 1)),
