@@ -139,13 +139,11 @@ class _CellLoop(nn.Module):
 class _EagerCells(nn.Module):
     """A dense H-LSTM as one writes it: the inputs' product at once, then two products a step."""
 
-    def __init__(self, D: int, H: int, L: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, D: int, H: int, L: int, **factory: Any) -> None:
         assert L == 1
         super().__init__()
         shapes = ((4 * H, D), (4 * H, H), (4 * H,), (4, H, H), (4, H))
-        self.weights = nn.ParameterList(
-            [torch.empty(s, dtype=dtype, device=device) for s in shapes]
-        )
+        self.weights = nn.ParameterList([torch.empty(s, **factory) for s in shapes])
 
     def forward(self, input: Tensor, hx: State) -> tuple[Tensor, State]:
         w_ih, w_hh, b, w, b_later = self.weights

@@ -162,7 +162,7 @@ def test_more_threads_than_cores(count: int, cores: int | None) -> None:
 
 def together(count: int) -> None:
     with threads(count):
-        for case in TOGETHER:
+        for case in TOGETHER[:2]:
             check(case, torch.float32)
 
 

@@ -33,7 +33,7 @@ def run(
     asked = Asked(
         p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes,
         inference=not p.save and dropout == 0,
-        shape=None if device == "cpu" else p.shape(sizes),
+        shape=None if device == "cpu" or p.gate_layers else p.shape(sizes),
     )  # fmt: skip
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()
