@@ -60,7 +60,8 @@ def bound(row: Row, threads: int) -> float:
     rate = product_rate(row.dtype, threads)
     training = row.mode == "training"
     rows = c.T * c.N * (MEAN_LENGTH if c.packed else 1.0)
-    recurrent = 4 * c.H * c.H  # entries of W_hh
+    # Entries of W_hh, and of the H-LSTM's second layer.
+    recurrent = (8 if row.module == "HLSTM" else 4) * c.H * c.H
 
     def product(entries: int) -> float:
         """All rows times a matrix; with gradients the same again for the input's and its own."""

@@ -112,4 +112,38 @@ struct CellRowsBackward {
   scalar* r;               // (R, H) or null
 };
 
+// The time loop of an H-LSTM: every gate is an MLP of its own with J hidden layers of width K,
+// whose first is one product for all four. Of `time` it uses all but what is about weights and
+// gates; P is H there.
+template <class scalar>
+struct HiddenGateForward {
+  using Scalar = scalar;
+  TimeLstmForward<scalar> time;
+  int64_t K, J;
+  scalar slope;        // of phi below zero
+  const scalar* w_hh;  // (4K, H); packed: w_hh^T in plain blocks, as all below
+  const scalar* const*
+      later;                  // (J, 4) times (K or H, K): of each gate, what follows a hidden layer
+  const scalar* const* bias;  // (J) times (4, K or H), or null
+  const scalar* const* masks;  // (J) times (R, 4K), or null: of dropout, scaled, none negative
+  scalar* const* hidden;  // (J) times (., 4K), dropped; the first in: W_ih x + b. Rows: all; where
+                          // cells is null from first_hidden on in the first, N in the others
+  int64_t first_hidden;   // the row that the first row of hidden[0] is of
+  scalar* gates;          // (R, 4H), or where cells is null (N, 4H)
+};
+
+// As above, of `time`; d_preact is (R, 4H), and w_hh is null there.
+template <class scalar>
+struct HiddenGateBackward {
+  using Scalar = scalar;
+  TimeLstmBackward<scalar> time;
+  int64_t K, J;
+  scalar slope;
+  const scalar* w_hh;           // (4K, H) packed in plain blocks, as all below
+  const scalar* const* later;   // (J, 4) times (K or H, K)
+  const scalar* const* masks;   // (J) times (R, 4K), or null
+  const scalar* const* hidden;  // (J) times (R, 4K), dropped
+  scalar* const* d_hidden;      // (J) times (R, 4K): before phi
+};
+
 }  // namespace ltlstm

@@ -29,6 +29,7 @@ _KERNELS = ("cuda", "triton", "cpu")
 
 _HALF = (torch.bfloat16, torch.float16)
 _DTYPES = (torch.float32, torch.float64, *_HALF)
+_LACKS = {"cuda": ("h_lstm",), "cpu": ()}  # operators with no kernel there
 
 
 class Asked(NamedTuple):
@@ -128,6 +129,8 @@ def reasons(backend: str, asked: Asked) -> list[str]:
     missing = _MISSING[backend]
     if missing is not None:
         found.append(missing)
+    if asked.op in _LACKS[backend]:
+        found.append(f"no {backend} kernel computes {asked.op}")
     if asked.device != backend:
         found.append(f"the input is on {asked.device}")
     if backend == "cpu" and asked.dtype not in _DTYPES:

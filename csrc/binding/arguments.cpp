@@ -49,6 +49,29 @@ CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t
   return w;
 }
 
+// J hidden layers of width K.
+GateWeights next_gates(Reader& reader, bool bias, int64_t D, int64_t H, int64_t K, int64_t J) {
+  GateWeights w{
+      reader.next({4 * K, D}), reader.next({4 * K, H}), reader.next_if(bias, {4 * K}), {}, {}};
+  for (int64_t j = 1; j <= J; ++j) {
+    const int64_t outputs = j == J ? H : K;
+    w.later.push_back(reader.next({4, outputs, K}));
+    w.later_b.push_back(reader.next_if(bias, {4, outputs}));
+  }
+  return w;
+}
+
+// Tensors of one cell.
+int64_t count_of_cell(const StackArguments& s, int64_t count, int64_t states) {
+  if (!s.flags.mlp_gates) return 2 + 2 * s.flags.bias + s.flags.projected + s.flags.peephole;
+  const int64_t first = 2 + s.flags.bias, later = 1 + s.flags.bias;
+  const int64_t per_cell = states == 0 ? 0 : count / states;
+  if (per_cell <= first || (per_cell - first) % later != 0)
+    refuse(s.op, "weights", "hold w_ih, w_hh and as many gate layers for each of the states of h0",
+           std::to_string(count) + " tensors for " + std::to_string(states));
+  return per_cell;
+}
+
 }  // namespace
 
 StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0,
@@ -86,8 +109,8 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
     refuse(op, "h0", "have the width of c0 without a projection",
            text(h0.sizes()) + " and " + text(c0.sizes()));
 
-  const int64_t per_cell = 2 + 2 * flags.bias + flags.projected + flags.peephole;
   const int64_t count = static_cast<int64_t>(flat_weights.size());
+  const int64_t per_cell = count_of_cell(*this, count, h0.size(0));
   if (count == 0 || count % (per_cell * dirs) != 0)
     refuse(op, "weights",
            "hold a positive multiple of " + std::to_string(per_cell * dirs) +
@@ -122,8 +145,17 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
   require_shape("c0", c0, {L * dirs, N, H});
   if (reset) require_tensor(op, "reset", *reset, ScalarType::Bool, rows);
   Reader reader(*this, "weights", flat_weights, L * dirs * per_cell);
-  weights.reserve(L * dirs);
-  for (int64_t i = 0; i < L * dirs; ++i)
+  if (flags.mlp_gates) {
+    const Tensor& w_ih = flat_weights[0];
+    if (w_ih.dim() != 2 || w_ih.size(0) == 0 || w_ih.size(0) % 4 != 0)
+      refuse(op, "weights[0]", "have 4K rows, K positive", text(w_ih.sizes()));
+    K = w_ih.size(0) / 4;
+    J = (per_cell - 2 - flags.bias) / (1 + flags.bias);
+  }
+  for (int64_t i = 0; i < L * dirs && flags.mlp_gates; ++i)
+    gates.push_back(next_gates(reader, flags.bias, i < dirs ? D : width(), H, K, J));
+  if (!flags.mlp_gates) weights.reserve(L * dirs);
+  for (int64_t i = 0; i < L * dirs && !flags.mlp_gates; ++i)
     weights.push_back(next_cell(reader, flags, i < dirs ? D : width(), H, P, /*recurrent=*/true));
   if (!all_masks) return;
   require(all_masks->dim() > 0, op, "masks", "have a dimension of layers", "a scalar");

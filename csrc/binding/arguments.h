@@ -12,6 +12,7 @@ namespace ltlstm::binding {
 
 struct Flags {
   bool bias, projected, peephole, bidirectional;
+  bool mlp_gates = false;
 };
 
 // The weights of one layer and direction of the time-LSTM, or of one layer of the layer-LSTM. w_hh
@@ -19,6 +20,15 @@ struct Flags {
 struct CellWeights {
   Tensor w_ih;
   OptionalTensor w_hh, b_ih, b_hh, w_hr, peephole;
+};
+
+// The same where the gates are MLPs: w_ih (4K, .), w_hh (4K, H), b (4K), and J times what follows a
+// hidden layer: w (4, K or H, K), b (4, K or H).
+struct GateWeights {
+  Tensor w_ih, w_hh;
+  OptionalTensor b;
+  std::vector<Tensor> later;
+  std::vector<OptionalTensor> later_b;
 };
 
 // Shape letters as in problem.h; `rows` is the leading shape of everything that has one entry a
@@ -62,8 +72,10 @@ class StackArguments {
   Flags flags;
   ScalarType type;
   int64_t T, N, D, H, P, L, dirs, R;
+  int64_t K = 0, J = 0;  // of gates that are MLPs
   Sizes rows;
   std::vector<CellWeights> weights;  // layer-major, forward then reverse
+  std::vector<GateWeights> gates;    // instead, where they are MLPs
   std::vector<Tensor> masks;         // (R, width) each
 
  private:

@@ -3,85 +3,28 @@
 // slices of the batch.
 #include "binding/cpu_lanes.h"
 #include "binding/cpu_products.h"
+#include "binding/cpu_threads.h"
 
 namespace ltlstm::binding {
 namespace {
-
-// Up to so many steps times rows W_hh is read in place: packing it costs about as much as reading
-// it four times, and the more, measured by the row, the less of it a core's cache holds.
-int64_t few_rows(const StackArguments& s) { return 4 + (4 * s.H * s.P >> 16); }
 
 // Up to so many rows W_ih is read in place too, in the time loop; a large product reads it once for
 // all rows.
 constexpr int64_t kFewInputs = 2;
 
-// How threads share a time loop.
-// Slices of the batch (and the two directions) need no meeting, but each thread then streams all
-// the weights at every step. Slices of the units pay a meeting a step and divide the weights: they
-// win where the batch has no more than a row for each thread, and where the weights outgrow a
-// core's own cache.
-struct Threads {
-  template <class scalar>
-  static Threads plan(const StackArguments& s) {
-    constexpr int64_t kOwnCache = 3 << 19, kWorthMeeting = 60000;
-    const int64_t threads = torch::stable::get_num_threads();
-    const int64_t weights = 4 * s.H * s.P, rows = s.dirs * s.N;
-    const bool large = weights * static_cast<int64_t>(sizeof(scalar)) > kOwnCache;
-    Threads t{1, 8 * s.H * s.P * s.T, s.N, rows};
-    if (threads > 1 && s.dirs == 1 && s.N > 0 && (s.N <= threads || large) &&
-        weights * s.N >= kWorthMeeting) {
-      const int64_t units = cpu::kernels<scalar>().blocks(s.H, false);
-      const int64_t most = std::min<int64_t>(threads, cpu::available_processors());
-      t.pieces = static_cast<int>(std::min(most, units));
-    }
-    return t;
-  }
-
-  // f(direction, part) for every part of the work.
-  template <class Function>
-  void run(const Function& f) const {
-    if (pieces > 1) {
-      cpu::Gang gang(pieces);
-      torch::stable::parallel_for(0, pieces, 1, [&](int64_t first, int64_t last) {
-        const auto share = gang.join(static_cast<int>(first), static_cast<int>(last));
-        if (share.first < share.last) f(0, cpu::Part{0, N, &gang, share});
-      });
-      return;
-    }
-    parallel(rows, work, [&](int64_t first, int64_t last) {
-      for (int64_t d = first / N; d * N < last; ++d)
-        f(d, cpu::Part{std::max<int64_t>(first - d * N, 0),
-                       std::min<int64_t>(last - d * N, N),
-                       nullptr,
-                       {0, 1}});
-    });
-  }
-
-  int pieces;  // of the units; 1 where threads take slices of the batch
-  int64_t work, N, rows;
-};
-
-// The part of one layer and direction of a tensor that holds all of them, `size` elements each.
-template <class scalar>
-scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
-  return t ? mutable_data<scalar>(*t) + index * size : nullptr;
-}
-
 }  // namespace
 
 template <class scalar>
 int64_t TimeLane<scalar>::steps_at_once(const StackArguments& s) {
-  constexpr int64_t kStaysNear = 6 << 20;
-  const int64_t step = s.N * 4 * s.H * static_cast<int64_t>(sizeof(scalar));
-  return step == 0 ? s.T : std::min(s.T, std::max<int64_t>(1, kStaysNear / step));
+  return steps_near<scalar>(s, 4 * s.H);
 }
 
 template <class scalar>
 void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Tensor& x,
                                const Tensor& hidden, const TimeLaneMemory& memory) {
   const int64_t H = s.H, P = s.P, N = s.N, D = x.size(1);
-  const Threads threads = Threads::plan<scalar>(s);
-  const bool in_place = !s.half() && s.T * N <= few_rows(s);
+  const Threads threads = Threads::plan<scalar>(s, 4 * H * P);
+  const bool in_place = !s.half() && s.T * N <= few_rows(4 * H * P);
   const bool inputs_in_place = !s.half() && D > 0 && s.T * N <= kFewInputs;
   const bool pairs = s.half() && cpu::kernels<scalar>().pairs && !s.flags.projected && P % 2 == 0;
   const auto if_needed = [&](bool needed, const Sizes& sizes) {
@@ -232,7 +175,7 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& s, int64_t 
     problems.push_back(p);
     directions.push_back(here);
   }
-  Threads::plan<scalar>(s).run([&](int64_t d, const cpu::Part& part) {
+  Threads::plan<scalar>(s, 4 * s.H * s.P).run([&](int64_t d, const cpu::Part& part) {
     cpu::kernels<scalar>().time_lstm_backward(problems[d], part);
   });
   std::vector<Tensor> d_weights;

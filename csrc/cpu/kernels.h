@@ -31,6 +31,8 @@ struct Kernels {
                bool gates, int64_t first, int64_t last, scalar* packed);
   void (*time_lstm_forward)(const TimeLstmForward<scalar>&, const Part&);
   void (*time_lstm_backward)(const TimeLstmBackward<scalar>&, const Part&);
+  void (*hidden_gate_forward)(const HiddenGateForward<scalar>&, const Part&);
+  void (*hidden_gate_backward)(const HiddenGateBackward<scalar>&, const Part&);
   void (*cell_rows_forward)(const CellRowsForward<scalar>&, int64_t first, int64_t last);
   void (*cell_rows_backward)(const CellRowsBackward<scalar>&, int64_t first, int64_t last);
 };

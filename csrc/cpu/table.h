@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/cell_rows.h"
+#include "cpu/hidden_gate.h"
 #include "cpu/kernels.h"
 #include "cpu/product.h"
 #include "cpu/time_lstm.h"
@@ -34,6 +35,14 @@ struct Table {
              : time_lstm_backward<Isa, false, false>(p, part);
   }
 
+  static void gate_forward(const HiddenGateForward<scalar>& p, const Part& part) {
+    hidden_gate_forward<Isa>(p, part);
+  }
+
+  static void gate_backward(const HiddenGateBackward<scalar>& p, const Part& part) {
+    hidden_gate_backward<Isa>(p, part);
+  }
+
   static void rows_forward(const CellRowsForward<scalar>& p, int64_t first, int64_t last) {
     cell_rows_forward<Isa>(p, first, last);
   }
@@ -50,6 +59,8 @@ struct Table {
                                               pack_blocks,
                                               time_forward,
                                               time_backward,
+                                              gate_forward,
+                                              gate_backward,
                                               rows_forward,
                                               rows_backward};
     return &table;

@@ -46,6 +46,10 @@ def without_meeting(nth: int) -> Defect:
     return Defect("cpu/time_lstm.h", " meet(part);", ";", RACE, nth, of=4)
 
 
+def without_meeting_of_gates(nth: int) -> Defect:
+    return Defect("cpu/hidden_gate.h", " meet(part);", ";", RACE, nth, of=5)
+
+
 DEFECTS = {
     "nobody meets": Defect("cpu/gang.cpp", "if (held == pieces_) return;", "return;", RACE),
     "a relaxed signal": Defect(
@@ -70,6 +74,11 @@ DEFECTS = {
     "no meeting after a forward step": without_meeting(1),
     "no meeting before the backward projection": without_meeting(2),
     "no meeting before the backward product": without_meeting(3),
+    "no meeting after the first layer of the gates": without_meeting_of_gates(0),
+    "no meeting after a later layer": without_meeting_of_gates(1),
+    "no meeting after a step of gates": without_meeting_of_gates(2),
+    "no meeting before the backward of the gates": without_meeting_of_gates(3),
+    "no meeting after a layer's backward": without_meeting_of_gates(4),
     "one gathered h for all pieces": Defect(
         "cpu/time_lstm.h", "part.share.first : 0) *", "0 : 0) *", RACE
     ),

@@ -2,6 +2,7 @@
 // Runs the CPU kernels without torch, for a sanitizer to watch: odd sizes, every option, and every
 // way in which threads may share the work, all of which must give the same bits.
 #include "cell_rows.h"
+#include "hidden_gate.h"
 #include "progress.h"
 #include "time_lane.h"
 
@@ -18,22 +19,32 @@ void check_way(const Way& way, const Run& run, const Results<scalar>& expected,
   require(met, what + ": the threads never met");
 }
 
-template <class scalar>
-void check_time_lane(const Case& of) {
-  const TimeLane<scalar> lane(of, 1);
+// `written` says which results of the forward pass must be whole.
+template <class Lane>
+void check_lane(const Lane& lane, bool saves, std::initializer_list<size_t> written) {
   bool met = false;
   const auto forward = [&](const Way& way, bool& met) { return lane.forward(way, met); };
-  const Results<scalar> saved = forward(alone(), met);
-  for (size_t i : {0, 1, 3, 4}) require_written(saved[i], 1, 1, lane.name() + ": forward");
+  const auto saved = forward(alone(), met);
+  for (size_t i : written) require_written(saved[i], 1, 1, lane.name() + ": forward");
   const auto backward = [&](const Way& way, bool& met) { return lane.backward(way, saved, met); };
-  Results<scalar> gradients;
-  if (of.saves) gradients = backward(alone(), met);
+  decltype(backward(alone(), met)) gradients;
+  if (saves) gradients = backward(alone(), met);
   for (const auto& each : gradients) require_written(each, 1, 1, lane.name() + ": backward");
   for (const Way& way : ways_of_sharing()) {
     const std::string what = lane.name() + ", " + way.name;
     check_way(way, forward, saved, "forward, " + what);
-    if (of.saves) check_way(way, backward, gradients, "backward, " + what);
+    if (saves) check_way(way, backward, gradients, "backward, " + what);
   }
+}
+
+template <class scalar>
+void check_time_lane(const Case& of) {
+  check_lane(TimeLane<scalar>(of, 1), of.saves, {0, 1, 3, 4});
+}
+
+template <class scalar>
+void check_hidden_gates(const GateCase& of) {
+  check_lane(HiddenGates<scalar>(of, 1), of.saves, {});
 }
 
 // The option number `bit` of the combination `options`.
@@ -86,6 +97,22 @@ void check_pairs() {
     }
 }
 
+GateCase gate_case_of(int64_t N, int64_t H, int64_t K, int options) {
+  const bool ragged = option(options, 0);
+  return {ragged ? 4 : 3,
+          N,
+          H,
+          K,
+          1 + options % 3,
+          /*bias=*/options % 4 != 1,
+          option(options, 1),
+          ragged,
+          option(options, 2),
+          option(options, 3),
+          /*in_place=*/options % 5 == 0,
+          /*saves=*/options % 7 != 0};
+}
+
 template <class scalar>
 void check_all() {
   for (int options = 0; options < kCombinations; ++options)
@@ -96,6 +123,10 @@ void check_all() {
     for (int64_t N : {1, 3, 17})
       for (int i = 0; i < (H < 100 ? 3 : 1); ++i, options += 11)
         check_time_lane<scalar>(case_of(N, H, options % kCombinations));
+  for (int options = 0; options < kCombinations; options += 3)
+    for (int64_t N : {1, 3}) check_hidden_gates<scalar>(gate_case_of(N, 7, 5, options));
+  check_hidden_gates<scalar>(gate_case_of(17, 65, 33, 11));
+  for (int options : {1, 26}) check_hidden_gates<scalar>(gate_case_of(1, 161, 145, options));
   for (int64_t H : {1, 7, 65})
     for (int64_t R : {1, 17})
       for (int flags = 0; flags < 16; ++flags)

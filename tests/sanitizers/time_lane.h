@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "layout.h"
 #include "pairs.h"
 
 namespace ltlstm::sanitizers {
@@ -34,11 +35,9 @@ class TimeLane {
   TimeLane(const Case& of, uint32_t seed)
       : of_(of),
         numbers_(seed),
-        batch_sizes_(of.T),
-        offsets_(of.T + 1),
-        rows_(lay_out_rows()),
+        layout_(of.T, of.N, of.ragged, of.reset, of.reverse, numbers_),
+        rows_(layout_.rows()),
         stride_(of.strided ? 2 * of.P : of.P),
-        reset_(numbers_.flags(rows_)),
         peephole_(numbers_.drawn(3 * of.H)),
         zeros_(of.H, 0),
         preact_(numbers_.drawn(rows_ * 4 * of.H)),
@@ -56,10 +55,11 @@ class TimeLane {
     const Buffer<scalar> w_hh = numbers_.drawn(4 * of.H * of.P), w_hr = numbers_.drawn(of.P * of.H);
     w_hh_forward_ = of.pairs      ? packed_pairs(w_hh)
                     : of.in_place ? w_hh.copy()
-                                  : packed(w_hh, 4 * of.H, of.P, true, true);
-    w_hr_forward_ = of.in_place ? w_hr.copy() : packed(w_hr, of.P, of.H, true, false);
-    w_hh_backward_ = packed(w_hh, 4 * of.H, of.P, false, false);
-    w_hr_backward_ = packed(w_hr, of.P, of.H, false, false);
+                                  : packed(w_hh.data(), 4 * of.H, of.P, true, true, kernels_);
+    w_hr_forward_ =
+        of.in_place ? w_hr.copy() : packed(w_hr.data(), of.P, of.H, true, false, kernels_);
+    w_hh_backward_ = packed(w_hh.data(), 4 * of.H, of.P, false, false, kernels_);
+    w_hr_backward_ = packed(w_hr.data(), of.P, of.H, false, false, kernels_);
   }
 
   // gates, cells, hidden, h, c
@@ -74,7 +74,7 @@ class TimeLane {
     Buffer<scalar> gathered = unwritten(gathers ? way.pieces * N * P : 0);
     Buffer<uint32_t> rounded(of_.pairs ? way.pieces * N * P / 2 : 0);
     TimeLstmForward<scalar> problem{};
-    problem.seq = sequence();
+    problem.seq = layout_.sequence();
     problem.H = H;
     problem.P = P;
     problem.hidden_stride = stride_;
@@ -122,7 +122,7 @@ class TimeLane {
     Buffer<scalar> scratch = unwritten(projected * N * H);
     const bool from_cells = of_.reset != of_.strided;  // every gradient comes alone as well
     TimeLstmBackward<scalar> problem{};
-    problem.seq = sequence();
+    problem.seq = layout_.sequence();
     problem.H = H;
     problem.P = P;
     problem.hidden_stride = stride_;
@@ -154,39 +154,10 @@ class TimeLane {
   std::string name() const { return std::string(kernels_.isa) + ", " + of_.name(); }
 
  private:
-  // Ragged down to a last step without rows.
-  int64_t lay_out_rows() {
-    offsets_[0] = 0;
-    for (int64_t t = 0; t < of_.T; ++t) {
-      batch_sizes_[t] = of_.ragged ? of_.N * (of_.T - 1 - t) / (of_.T - 1) : of_.N;
-      offsets_[t + 1] = offsets_[t] + batch_sizes_[t];
-    }
-    return offsets_[of_.T];
-  }
-
-  Sequence sequence() const {
-    return {of_.T,      of_.N, batch_sizes_.data(), offsets_.data(), pointer_if(of_.reset, reset_),
-            of_.reverse};
-  }
-
   // Of rows of P elements: the last one has nothing behind it.
   int64_t extent(int64_t stride) const { return (rows_ - 1) * stride + of_.P; }
 
   static Buffer<scalar> unwritten(int64_t size) { return Numbers<scalar>::unwritten(size); }
-
-  // A (rows, columns) matrix as kernels.h has it, packed by two threads.
-  Buffer<scalar> packed(const Buffer<scalar>& w, int64_t rows, int64_t columns, bool transpose,
-                        bool gates) const {
-    const int64_t K = transpose ? columns : rows, out = transpose ? rows : columns;
-    const int64_t width = gates ? out / 4 : out, blocks = kernels_.blocks(width, gates);
-    Buffer<scalar> to = unwritten(blocks * kernels_.block * K);
-    on_threads(2, [&](int half) {
-      kernels_.pack(w.data(), transpose ? 1 : columns, transpose ? columns : 1, K, width, gates,
-                    blocks * half / 2, blocks * (half + 1) / 2, to.data());
-    });
-    require_written(to, 1, 1, name() + ": packed");
-    return to;
-  }
 
   // The same weights rounded and in pairs, from memory aligned for no more than one of a pair.
   Buffer<scalar> packed_pairs(const Buffer<scalar>& w) const {
@@ -211,9 +182,8 @@ class TimeLane {
   const Case of_;
   const cpu::Kernels<scalar>& kernels_ = kernels_of<scalar>(of_.pairs);
   Numbers<scalar> numbers_;
-  Buffer<int64_t> batch_sizes_, offsets_;
+  const Layout layout_;
   const int64_t rows_, stride_;
-  const Buffer<bool> reset_;
   const Buffer<scalar> peephole_, zeros_, preact_, h0_, c0_, d_hidden_, d_cells_, dh_, dc_, x_,
       w_ih_, b_ih_, b_hh_;
   const Buffer<uint16_t> half_inputs_;

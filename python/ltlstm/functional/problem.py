@@ -16,6 +16,8 @@ from ltlstm_kernels.plan import Shape
 # The tensors a compiled operator sees whole; the fakes stand for them under torch.export.
 _PLAIN = (Tensor, torch.nn.Parameter, FakeTensor, FunctionalTensor)
 
+Shapes = tuple[tuple[int, ...], ...]
+
 
 class Flags(NamedTuple):
     """Which weights exist: the keyword arguments of the operators and of the reference."""
@@ -52,6 +54,9 @@ class Problem:
     contexts: Sequence[Tensor] = ()
     depth_unit: str = "lstm"
     lanes: bool | None = None  # side by side, or as the plan has it
+    gate_layers: int = 0  # hidden layers in a gate, J; 0 is the plain cell
+    slope: float = 0.0  # of the gates' activation below zero
+    gate_masks: Tensor | None = None  # (L*dirs*J, *, 4K)
     masks: list[Tensor] = field(default_factory=list)
     dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
     backend: str = "reference"
@@ -66,6 +71,40 @@ class Problem:
     def width(self) -> int:
         """Output size of a layer, both directions."""
         return self.h0.shape[2] * self.flags.dirs
+
+    def weight_shapes(self) -> Shapes:
+        """What the flat list must hold."""
+        D, H = self.input.shape[-1], self.c0.shape[2]
+        if self.gate_layers:
+            rows, rest = self.weights[0].shape[0], self._rest_of_gates(H)
+            out = H
+        else:
+            out = self.h0.shape[2] if self.flags.projected else H
+            rows, rest = 4 * H, self._rest_of_cell(H, out)
+        expected = ((rows, D), *rest) * self.flags.dirs
+        if len(self.weights) > len(expected):
+            above = (rows, out * self.flags.dirs)
+            expected += (above, *rest) * self.flags.dirs * (self.layers - 1)
+        return expected
+
+    def _rest_of_cell(self, H: int, out: int) -> Shapes:
+        """What follows w_ih in a cell's group."""
+        rest: Shapes = ((4 * H, out),)
+        if self.flags.bias:
+            rest += ((4 * H,), (4 * H,))
+        if self.flags.projected:
+            rest += ((out, H),)
+        if self.flags.peephole:
+            rest += ((3, H),)
+        return rest
+
+    def _rest_of_gates(self, H: int) -> Shapes:
+        """The same where gates are MLPs: each gate's last layer has H outputs, the others K."""
+        bias, K = self.flags.bias, self.weights[0].shape[0] // 4
+        rest: Shapes = ((4 * K, H), (4 * K,))[: 1 + bias]
+        for outputs in (K,) * (self.gate_layers - 1) + (H,):
+            rest += ((4, outputs, K), (4, outputs))[: 1 + bias]
+        return rest
 
     def sizes(self, gradients: bool) -> Sizes:
         """As the tables of measurements count them."""
@@ -116,10 +155,12 @@ def python_only(tensors: Sequence[Tensor]) -> str | None:
 
 def initial_state(
     op: str, input: Tensor, hx: tuple[Tensor, Tensor] | None, weights: Sequence[Tensor],
-    flags: Flags, batch_sizes: Tensor | None,
+    flags: Flags, batch_sizes: Tensor | None, gate_layers: int = 0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(h0, c0) as given, or zeros; the shape of the flat list is checked on the way."""
     per_cell = flags.per_cell
+    if gate_layers:
+        per_cell = 2 + flags.bias + gate_layers * (1 + flags.bias)
     group = per_cell * flags.dirs
     if len(weights) == 0 or len(weights) % group:
         raise ValueError(
@@ -135,7 +176,8 @@ def initial_state(
         if len(shape) != 2:
             raise RuntimeError(f"{op}: weights[{i}] must have 2 dimensions, got {len(shape)}")
     states = len(weights) // per_cell
-    H, P = w_ih[0] // 4, w_hh[1]
+    P = w_hh[1]
+    H = P if gate_layers else w_ih[0] // 4
     if hx is None:
         N = input.shape[1] if batch_sizes is None else int(batch_sizes[0])
         return input.new_zeros(states, N, P), input.new_zeros(states, N, H)
@@ -203,25 +245,16 @@ def _refuse(p: Problem, tensor: Tensor) -> None:
 
 def _check_shapes(p: Problem) -> None:
     """The time lane's weights: torch's own LSTM reads past the end of those that are too small."""
-    flags, H = p.flags, p.c0.shape[2]
-    out = p.h0.shape[2] if flags.projected else H
-    rest: tuple[tuple[int, ...], ...] = ((4 * H, out),)
-    if flags.bias:
-        rest += ((4 * H,), (4 * H,))
-    if flags.projected:
-        rest += ((out, H),)
-    if flags.peephole:
-        rest += ((3, H),)
-    expected = ((4 * H, p.input.shape[-1]), *rest) * flags.dirs
-    if len(p.weights) > len(expected):
-        expected += ((4 * H, out * flags.dirs), *rest) * flags.dirs * (p.layers - 1)
+    expected = p.weight_shapes()
     if tuple([weight.shape for weight in p.weights]) == expected:
         return
+    unit = "K" if p.gate_layers else "H"
     for i, (weight, shape) in enumerate(zip(p.weights, expected, strict=True)):
         if weight.shape != shape:
             raise RuntimeError(
-                f"{p.op}: weights[{i}] must have shape {shape}, got {tuple(weight.shape)} (H = {H} "
-                f"after weights[0] of shape {tuple(p.weights[0].shape)})"
+                f"{p.op}: weights[{i}] must have shape {shape}, got {tuple(weight.shape)} ({unit} "
+                f"= {p.weights[0].shape[0] // 4} after weights[0] of shape "
+                f"{tuple(p.weights[0].shape)})"
             )
 
 

@@ -18,10 +18,10 @@ Compute = Callable[[Problem], Result]
 
 def run(
     p: Problem, compute: Compute, *, dropout: float, masks: int, return_states: bool,
-    beyond_torch: Sequence[str] = (), backend: str | None,
+    gate_dropout: float = 0.0, beyond_torch: Sequence[str] = (), backend: str | None,
 ) -> Result:  # fmt: skip
     """``compute`` with everything around it. ``masks``: how many layers' outputs are dropped;
-    ``dropout`` is 0 outside training. ``beyond_torch``: what aten cannot compute of it."""
+    both rates of dropout are 0 outside training. ``beyond_torch``: what aten cannot compute."""
     device = p.input.device.type
     autocast = _autocast_dtype(device, p.weights[0].dtype)
     tensors = p.tensors()
@@ -33,7 +33,7 @@ def run(
     asked = Asked(
         p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes,
         inference=not p.save and dropout == 0,
-        shape=None if device == "cpu" else p.shape(sizes),
+        shape=None if device == "cpu" or p.gate_layers else p.shape(sizes),
     )  # fmt: skip
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()
@@ -49,6 +49,10 @@ def run(
         p.dropout = dropout
     elif dropout > 0:
         p.masks = draw_masks(masks, (*p.input.shape[:-1], p.width), dropout, p.input)
+    if gate_dropout > 0:
+        layers, width = p.h0.shape[0] * p.gate_layers, p.weights[0].shape[0]
+        shape = (layers, *p.input.shape[:-1], width)
+        p.gate_masks = draw_masks(1, shape, gate_dropout, p.input)[0]
 
     if p.lengths is not None and p.backend != "reference" and p.input.shape[1] > 0:
         compute = partial(_packed, compute=compute, traced=traced)
@@ -97,6 +101,7 @@ def _packed(p: Problem, compute: Compute, traced: bool) -> Result:
             h0=k.pack_state(p.h0),
             c0=k.pack_state(p.c0),
             masks=[k.pack(mask) for mask in p.masks],
+            gate_masks=None if p.gate_masks is None else k.pack_layers(p.gate_masks),
             reset=None if p.reset is None else k.pack(p.reset),
             batch_sizes=k.batch_sizes,
             lengths=None,
