@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sparse networks: masks, growth and pruning while training, and what to make of the result."""
+
+from ltlstm.sparsity.grow import grow
+from ltlstm.sparsity.layout import Layout, matrix_layout
+from ltlstm.sparsity.masks import BANK, GRANULARITIES, seed
+from ltlstm.sparsity.prune import prune
+from ltlstm.sparsity.schedule import Schedule
+from ltlstm.sparsity.training import GrowPrune
+from ltlstm.sparsity.weights import Weight, find_weights
+
+__all__ = [
+    "BANK",
+    "GRANULARITIES",
+    "GrowPrune",
+    "Layout",
+    "Schedule",
+    "Weight",
+    "find_weights",
+    "grow",
+    "matrix_layout",
+    "prune",
+    "seed",
+]
