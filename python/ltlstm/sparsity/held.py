@@ -89,7 +89,7 @@ class Held:
     def density(self) -> dict[str, float]:
         """The live share of each weight."""
         masks = self.masks
-        return {name: float(masks[name].float().mean()) for name in self.weights}
+        return {name: int(masks[name].sum()) / masks[name].numel() for name in self.weights}
 
     def live(self) -> int:
         """Live weights in all."""

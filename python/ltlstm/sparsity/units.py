@@ -250,7 +250,7 @@ def sequential_readers(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
             for other, following in list(module.named_children())[k + 1 :]:
                 if isinstance(following, POINTWISE):
                     continue
-                fits = isinstance(following, nn.Linear | nn.RNNBase | CONVOLUTIONS)
+                fits = isinstance(following, (nn.Linear, nn.RNNBase, *CONVOLUTIONS))
                 if fits and not isinstance(module[k], POINTWISE):
                     yield _join(prefix, name), [_join(prefix, other)]
                 break
