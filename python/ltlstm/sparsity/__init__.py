@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sparse networks: masks, growth and pruning while training, and what to make of the result."""
 
+from ltlstm.sparsity.compact import Compact, compact
+from ltlstm.sparsity.counts import Count, count
 from ltlstm.sparsity.grow import grow
 from ltlstm.sparsity.layout import Layout, matrix_layout
 from ltlstm.sparsity.masks import BANK, GRANULARITIES, seed
@@ -11,11 +13,15 @@ from ltlstm.sparsity.weights import Weight, find_weights
 
 __all__ = [
     "BANK",
+    "Compact",
+    "Count",
     "GRANULARITIES",
     "GrowPrune",
     "Layout",
     "Schedule",
     "Weight",
+    "compact",
+    "count",
     "find_weights",
     "grow",
     "matrix_layout",

@@ -139,9 +139,13 @@ class Schedule:
             )
         grow_from, grow_span = _span(steps, grow_share)
         prune_from, prune_span = _span(steps, prune_share)
+        # A training of a few steps has room for fewer.
+        growths = max(1, min(growths, grow_span))
+        prunings = max(1, min(prunings, prune_span))
         grow_every = max(1, grow_span // growths)
         prune_every = max(1, prune_span // max(1, prunings - 1))
         growing = grown > seed
+        prune_from = max(prune_from, grow_from + growths * grow_every if growing else 0)
         return cls(
             seed=seed,
             grow=(grown - seed) / growths if growing else 0.0,

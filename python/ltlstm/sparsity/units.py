@@ -71,6 +71,12 @@ class Graph:
         found = [units for name in self.modules for units in self._units_of(name)]
         self.units = [units for units in found if self._is_known(units)]
 
+    def _occurs(self, name: str) -> int:
+        """In how many places of the model the module stands; its reader is known in one."""
+        module = self.modules.get(name)
+        places = self.model.named_modules(remove_duplicate=False)
+        return 2 if module is None else sum(other is module for _, other in places)
+
     def _is_known(self, units: Units) -> bool:
         sides = units.rows + units.columns
         return bool(units.rows) and all(side.weight in self.weights for side in sides)
@@ -138,20 +144,31 @@ class Graph:
         return [Side(self.names[each], gate, first) for each in full if each in self.names]
 
     def _read_by(self, units: Units, name: str, first: int = 0) -> None:
-        if name not in self.readers:
+        if name not in self.readers or self._occurs(name) > 1:
             units.open = True
-        for reader in self.readers.get(name, ()):
-            module = self.modules[reader]
+            return
+        width = units.size * (1 + getattr(self.modules[name], "bidirectional", False))
+        for reader in self.readers[name]:
+            module = self.modules.get(reader)
             reading = [
                 attribute
                 for attribute in ("weight", "weight_ih_l0", "weight_ih_l0_reverse")
                 if _join(reader, attribute) in self.names
             ]
             grouped = isinstance(module, CONVOLUTIONS) and module.groups > 1
-            if not reading or grouped:
+            # Where two modules' outputs are added, a column is not one unit's.
+            shared = sum(reader in readers for readers in self.readers.values()) > 1
+            if not reading or grouped or shared or self._occurs(reader) > 1:
                 units.open = True
-            else:
-                units.columns += self._sides(reader, *reading, first=first)
+                continue
+            for side in self._sides(reader, *reading, first=first):
+                layout = self.weights[side.weight].layout
+                if layout.columns // layout.span != width:
+                    raise ValueError(
+                        f"sparsity: {reader} must read the {width} outputs of {name}, got "
+                        f"{layout.columns // layout.span} inputs"
+                    )
+                units.columns.append(side)
 
     def row_part(self, side: Side, live: Tensor) -> Tensor:
         """(gates, units, columns) of a weight, a view."""
@@ -204,28 +221,32 @@ class Graph:
         dead = self.remove_dead(live, biases)
         cleared = {name: live[name] for name in live if name in masks}
         cleared |= {name: mask for name, mask in biases.items() if not bool(mask.all())}
-        return cleared, {name: count for name, count in dead.items() if count}
+        return cleared, {name: int(gone.sum()) for name, gone in dead.items() if bool(gone.any())}
 
     @torch.no_grad()
     def remove_dead(
-        self, live: Mapping[str, Tensor], biases: Mapping[str, Tensor]
-    ) -> dict[str, int]:
+        self, live: Mapping[str, Tensor], biases: Mapping[str, Tensor], biases_feed: bool = False
+    ) -> dict[str, Tensor]:
         """Clears, in place, whatever belongs to a unit without a live input or output.
 
         Until nothing changes, for a unit that goes may have been another's only input. ``live``
         holds a bool tensor for each weight and ``biases`` one for each bias, of their shapes and
-        contiguous. Returns how many units of each set are dead now.
+        contiguous; with ``biases_feed`` a live bias is an input, too: what goes then is always 0 or
+        unread. Returns which units of each set are dead now.
         """
-        dead = {}
+        dead: dict[str, Tensor] = {}
         changed = True
         while changed:
             changed = False
             for units in self.units:
-                gone = ~(self.fed(units, live) & self.read(units, live))
+                fed = self.fed(units, live)
+                for side in units.biases if biases_feed else ():
+                    fed = fed | self.bias_part(units, side, biases[side.weight]).any(0)
+                gone = ~(fed & self.read(units, live))
                 for part in self._parts(units, live, biases):
                     changed |= bool((part & gone).any())
                     part &= ~gone
-                dead[units.name] = int(gone.sum())
+                dead[units.name] = gone
         return dead
 
     def _parts(
@@ -246,12 +267,16 @@ def sequential_readers(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
     for prefix, module in model.named_modules():
         if type(module) is not nn.Sequential:
             continue
-        for k, name in enumerate(module._modules):
-            for other, following in list(module.named_children())[k + 1 :]:
+        inside = list(module._modules.items())
+        for k, (name, made) in enumerate(inside):
+            for other, following in inside[k + 1 :]:
                 if isinstance(following, POINTWISE):
                     continue
-                fits = isinstance(following, (nn.Linear, nn.RNNBase, *CONVOLUTIONS))
-                if fits and not isinstance(module[k], POINTWISE):
+                features = isinstance(made, nn.Linear) and isinstance(
+                    following, nn.Linear | nn.RNNBase
+                )
+                channels = isinstance(made, CONVOLUTIONS) and isinstance(following, CONVOLUTIONS)
+                if features or channels:
                     yield _join(prefix, name), [_join(prefix, other)]
                 break
 
