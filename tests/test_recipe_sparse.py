@@ -139,7 +139,7 @@ NAMES = ["LSTM 2x8", "LSTM 1x8", "HLSTM 1x8 at 25%", "LSTM 2x8 at 25%"]
 
 
 def test_the_command_compares_grown_and_pruned_models(tmp_path, capfd):
-    speech = make_folder(tmp_path / "speech", speakers=5, utterances=6, phones=40)
+    speech = make_folder(tmp_path / "speech", speakers=5, utterances=4, phones=32)
     arguments = [
         *("--data", speech, "--out", tmp_path, "--cache", tmp_path / "cache", "--steps", "12"),
         *("--model", "hlstm", "--grow-prune", "--depth", "2", "--width", "8", "--density", "0.25"),

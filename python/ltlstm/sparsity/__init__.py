@@ -8,11 +8,13 @@ from ltlstm.sparsity.layout import Layout, matrix_layout
 from ltlstm.sparsity.masks import BANK, GRANULARITIES, seed
 from ltlstm.sparsity.prune import prune
 from ltlstm.sparsity.schedule import Schedule
+from ltlstm.sparsity.storage import BlockSparse, block_sparse, from_tensors, load, save, to_tensors
 from ltlstm.sparsity.training import GrowPrune
 from ltlstm.sparsity.weights import Weight, find_weights
 
 __all__ = [
     "BANK",
+    "BlockSparse",
     "Compact",
     "Count",
     "GRANULARITIES",
@@ -20,11 +22,16 @@ __all__ = [
     "Layout",
     "Schedule",
     "Weight",
+    "block_sparse",
     "compact",
     "count",
     "find_weights",
+    "from_tensors",
     "grow",
+    "load",
     "matrix_layout",
     "prune",
+    "save",
     "seed",
+    "to_tensors",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from ltlstm.modules.h_lstm import HLSTM
 from ltlstm.modules.lstm import LSTM
@@ -15,6 +16,7 @@ from ltlstm.modules.recurrent import TorchLSTM
 from ltlstm.sparsity.weights import CONVOLUTIONS
 
 Sizes = dict[str, int]
+Options = dict[str, Any]  # sizes, and what else the values of a state dict depend on
 
 # The arguments that may become smaller.
 RESIZABLE: dict[type[nn.Module], tuple[str, ...]] = {
@@ -34,26 +36,26 @@ def is_resizable(model: nn.Module, name: str) -> bool:
     module = model.get_submodule(name)
     if type(module) not in RESIZABLE or getattr(module, "groups", 1) != 1:
         return False
-    own = {id(p) for p in module.parameters()}
-    others = [
-        id(p)
+    places = [
+        (id(p), other)
         for other in model.modules()
-        if other is not module
         for p in other._parameters.values()
+        if p is not None
     ]
-    return own.isdisjoint(others) and len(own) == len(list(module._parameters.values())) - sum(
-        p is None for p in module._parameters.values()
-    )
+    own = [parameter for parameter, place in places if place is module]
+    shared = [parameter for parameter, place in places if place is not module]
+    plain = type_before_parametrizations(module) is type(module)
+    return plain and len(set(own)) == len(own) and set(own).isdisjoint(shared)
 
 
 def sizes_of(module: nn.Module) -> Sizes:
     return {name: getattr(module, name) for name in RESIZABLE[type(module)]}
 
 
-def resized(module: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
+def resized(module: nn.Module, sizes: Options) -> nn.Module:
     """A module of the same kind and options in other sizes; its parameters are to be filled."""
     first = next(module.parameters())
-    options: dict[str, Any] = {**sizes, "device": first.device, "dtype": first.dtype}
+    options: Options = {"device": first.device, "dtype": first.dtype}
     options["bias"] = (
         bool(module.bias) if isinstance(module, nn.RNNBase) else (module.bias is not None)
     )
@@ -65,7 +67,7 @@ def resized(module: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
         options |= {name: getattr(module, name) for name in GATES}
     if isinstance(module, HLSTM | LSTM):
         options["backend"] = module.backend
-    made = type(module)(**options)
+    made = type(module)(**options | sizes)
     made.train(module.training)
     for parameter, old in zip(made.parameters(), module.parameters(), strict=True):
         parameter.requires_grad_(old.requires_grad)
@@ -83,16 +85,18 @@ def replaced(model: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
     return copied
 
 
-def all_sizes(model: nn.Module) -> dict[str, Sizes]:
-    """Of every module that could be made in other sizes, by name."""
-    return {
-        name: sizes_of(module)
-        for name, module in model.named_modules()
-        if type(module) in RESIZABLE
-    }
+def all_sizes(model: nn.Module) -> dict[str, Options]:
+    """Of every module that could be made in other sizes, by name; of HLSTM its activation too."""
+    found: dict[str, Options] = {}
+    for name, module in model.named_modules():
+        if type(module) in RESIZABLE:
+            found[name] = dict(sizes_of(module))
+            if isinstance(module, HLSTM):
+                found[name]["activation"] = module.activation
+    return found
 
 
-def with_sizes(model: nn.Module, sizes: Mapping[str, Sizes]) -> nn.Module:
+def with_sizes(model: nn.Module, sizes: Mapping[str, Options]) -> nn.Module:
     """A copy of the model whose modules have these sizes; the values of those that changed are to
     be loaded. ValueError where the model has other modules."""
     own = all_sizes(model)
