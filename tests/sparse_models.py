@@ -82,11 +82,13 @@ def backward(model: nn.Module, step: int) -> None:
     (model(x) - target).square().mean().backward()
 
 
-def train(model, optimizer, sparse, steps, each=lambda step: None) -> None:
+def train(model, optimizer, sparse, steps, each=lambda step: None, take=False) -> None:
     """Goes on for so many steps from the one the GrowPrune is at."""
     for step in range(sparse.steps, sparse.steps + steps):
         optimizer.zero_grad()
         backward(model, step)
+        if take:
+            sparse.take_gradients()
         optimizer.step()
         sparse.step()
         each(step + 1)

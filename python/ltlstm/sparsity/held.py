@@ -65,12 +65,13 @@ class Held:
         self._dormant = None
 
     @torch.no_grad()
-    def apply(self) -> None:
-        """Makes dormant weights exactly zero, and whatever the optimiser keeps about them."""
+    def apply(self, states: bool = True) -> None:
+        """Makes dormant weights exactly zero and, with ``states``, what the optimiser keeps about
+        them; where no gradient of theirs reached it, that is still zero."""
         for name, dormant in self.dormant():
             parameter = self.model.get_parameter(name)
             parameter.masked_fill_(dormant, 0)
-            for state in optimizer_state(self.optimizer, parameter):
+            for state in optimizer_state(self.optimizer, parameter) if states else ():
                 state.masked_fill_(dormant, 0)
 
     def dormant(self) -> Iterator[tuple[str, Tensor]]:

@@ -167,11 +167,11 @@ class GrowPrune:
     @torch.no_grad()
     def step(self) -> None:
         """What the schedule says for this step; then dormant weights are exactly zero."""
-        if not self._gradients.taken:
+        taken, self._gradients.taken = self._gradients.taken, False
+        if not taken:
             self._gradients.collect(self.schedule.collects(self.steps + 1))
-        self._gradients.taken = False
         self.steps += 1
-        self._held.apply()
+        self._held.apply(states=not taken)
         if self.schedule.grows(self.steps):
             self._grow()
         if self.schedule.shifts(self.steps) and not self._shifted:
