@@ -129,6 +129,11 @@ def test_two_modules_read_by_one_stay_whole():
     assert compact(model, {"a": ["c"]}).model["a"].out_features == 2
 
 
+def test_a_reader_that_is_not_known_reads_all():
+    model = nn.ModuleDict({"a": nn.Linear(3, 3), "gru": nn.GRU(3, 2)})
+    assert compact(model, {"a": ["gru"]}).model["a"].out_features == 3
+
+
 def test_what_cannot_be_made_anew_stays():
     class Own(nn.Linear):
         pass
@@ -170,3 +175,8 @@ def test_counts_are_those_of_a_step():
     GrowPrune(model, Schedule(seed=0.5))
     live = count(model)
     assert live.live_flops == weights and live.parameters - live.live_parameters == weights // 2
+
+
+def test_a_grow_prune_compacts_its_model():
+    model, sparse = pruned("nn_lstm", "row")
+    assert sparse.compact().after == compact(model, READERS).after != count(model)

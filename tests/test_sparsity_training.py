@@ -228,6 +228,13 @@ def test_tied_weights_are_one():
     assert list(sparse.masks) == ["0.weight"]
 
 
+def test_a_sharded_weight_is_refused():
+    model = nn.Linear(2, 2)
+    model.weight.device_mesh = None  # as a DTensor has
+    with pytest.raises(TypeError, match="weight must be a plain tensor, got a DTensor"):
+        GrowPrune(model, Schedule())
+
+
 def test_what_can_be_masked_is_found():
     model = nn.ModuleDict(
         {

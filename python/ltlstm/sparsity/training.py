@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ltlstm.sparsity import distributed
+from ltlstm.sparsity.compact import Compact, compact
 from ltlstm.sparsity.gradients import Gradients
 from ltlstm.sparsity.held import Held, Masks, learning_rate
 from ltlstm.sparsity.masks import check_granularity
+from ltlstm.sparsity.run import Run, check_state
 from ltlstm.sparsity.schedule import Schedule
 from ltlstm.sparsity.sets import weight_sets
 from ltlstm.sparsity.shift import shift_activation
@@ -68,10 +71,6 @@ class GrowPrune:
             averaged over it before they are ranked, and all get the first rank's masks. Build it
             before the model is wrapped, or give it the wrapped model: either works.
 
-    Attributes:
-        log: a dict for each event: its ``step``, ``event``, ``live`` weights, ``density`` by layer.
-        steps: done so far.
-
     Raises:
         ValueError, TypeError: arguments that do not fit, masks of another shape, dtype or device.
         RuntimeError, in step: gradients that are missing, NaN or infinite in growth, by name.
@@ -112,16 +111,12 @@ class GrowPrune:
         self.model, self.schedule, self.optimizer = model, schedule, optimizer
         self.granularity, self.accept, self.wake = granularity, accept, wake
         self.group = group
-        self.steps = 0
-        self.log: list[dict[str, Any]] = []
+        self._run = Run()
+        self._readers = readers
         self._graph = Graph(model, find_weights(model), readers)
         self._held = Held(model, found, optimizer)
         self._sets = weight_sets(found, granularity, fast_sizes)
         self._gradients = Gradients(self._held, rank_by, scaler, group)
-        self._growths = self._prunings = 0
-        self._bases: dict[str, int] = {}  # live groups of a set when pruning began
-        self._shifted = self._stopped = False
-        self._unjudged = False  # pruned since accept was last asked
         self._good: Snapshot | None = None
         start = {} if masks is None else dict(masks)
         generator = torch.Generator().manual_seed(seed)
@@ -139,9 +134,19 @@ class GrowPrune:
         return self._held.masks
 
     @property
+    def steps(self) -> int:
+        """Done so far."""
+        return self._run.steps
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """For each event its ``step``, ``event``, ``live`` weights, and ``density`` by name."""
+        return self._run.log
+
+    @property
     def phase(self) -> str:
         """``seed``, ``grow``, ``train``, ``prune`` or ``done``."""
-        return "done" if self._stopped else self.schedule.phase(self.steps)
+        return "done" if self._run.stopped else self.schedule.phase(self.steps)
 
     @property
     def progress(self) -> float:
@@ -170,24 +175,24 @@ class GrowPrune:
         taken, self._gradients.taken = self._gradients.taken, False
         if not taken:
             self._gradients.collect(self.schedule.collects(self.steps + 1))
-        self.steps += 1
+        self._run.steps += 1
         self._held.apply(states=not taken)
         if self.schedule.grows(self.steps):
             self._grow()
-        if self.schedule.shifts(self.steps) and not self._shifted:
+        if self.schedule.shifts(self.steps) and not self._run.shifted:
             shift_activation(self.model)
-            self._shifted = True
+            self._run.shifted = True
             self._note("shift")
-        if self.schedule.prunes(self.steps) and not self._stopped and self._judge():
+        if self.schedule.prunes(self.steps) and not self._run.stopped and self._judge():
             self._prune()
         self._prepare()
 
     def finish(self) -> None:
         """The end of training: where the network, pruned last, is not accepted, the last good one
         comes back. Masks change no more."""
-        if self._unjudged and not self._stopped:
+        if self._run.unjudged and not self._run.stopped:
             self._judge()
-        self._stopped = True
+        self._run.stopped = True
 
     def _prepare(self) -> None:
         """HLSTM gives gradients of dormant weights when it is asked to."""
@@ -209,12 +214,12 @@ class GrowPrune:
         self.log.append({**facts, "density": self.density(), **more})
 
     def _grow(self) -> None:
-        self._growths += 1
+        self._run.growths += 1
         before = self.masks
         scores = self._gradients.scores()
         masks = dict(before)
         for each in self._sets:
-            wanted = each.wanted(self.schedule.seed + self._growths * self.schedule.grow)
+            wanted = each.wanted(self.schedule.seed + self._run.growths * self.schedule.grow)
             masks |= each.grow(before, scores, wanted)
         self._change(masks | self._agreed(masks), "grow")
         if self.wake == "step":
@@ -232,10 +237,10 @@ class GrowPrune:
         device = next(self.model.parameters()).device
         if distributed.all_agree(bool(self.accept()), self.group, device):
             self._good = Snapshot.of(self._held)
-            self._unjudged = False
+            self._run.unjudged = False
             return True
-        self._stopped = True
-        self._unjudged = False
+        self._run.stopped = True
+        self._run.unjudged = False
         if self._good is not None:
             self._good.put_back(self._held)
         self._note("reject")
@@ -245,56 +250,48 @@ class GrowPrune:
         before = self.masks
         masks = dict(before)
         for each in self._sets:
-            base = self._bases.setdefault(each.name, each.live(before))
-            share = (1 - self.schedule.prune) ** (self._prunings + 1)
+            base = self._run.bases.setdefault(each.name, each.live(before))
+            share = (1 - self.schedule.prune) ** (self._run.prunings + 1)
             parameters = {w.name: w.parameter for w in each.weights}
             masks |= each.prune(before, parameters, base * share, self.schedule.floor)
         masks |= self._agreed(masks)
         masks, dead = self._graph.without_dead(masks)
         self._change(masks, "prune", removed_units=dead)
-        self._prunings += 1
-        self._unjudged = True
+        self._run.prunings += 1
+        self._run.unjudged = True
+
+    def compact(self) -> Compact:
+        """:func:`ltlstm.sparsity.compact` of the model as it is."""
+        return compact(self.model, self._readers)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs beside the model's and the optimiser's own."""
         return {
-            "format": FORMAT,
-            "schedule": dataclasses.asdict(self.schedule),
-            "granularity": self.granularity,
-            "shapes": self._shapes(),
-            "steps": self.steps,
-            "counts": [self._growths, self._prunings],
-            "flags": [self._shifted, self._stopped, self._unjudged],
-            "bases": dict(self._bases),
+            **self._facts(),
+            "run": self._run.state_dict(),
             "masks": self.masks,
             "gradients": self._gradients.state_dict(),
             "good": None if self._good is None else vars(self._good),
-            "log": list(self.log),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on as the GrowPrune that gave ``state`` would, on the same model and schedule, whose
         state dicts are loaded before. ValueError for a state of another model or schedule."""
-        for name, own in (
-            ("format", FORMAT),
-            ("schedule", dataclasses.asdict(self.schedule)),
-            ("granularity", self.granularity),
-            ("shapes", self._shapes()),
-        ):
-            if state.get(name) != own:
-                raise ValueError(f"GrowPrune: state must have {name} {own}, got {state.get(name)}")
+        check_state(state, self._facts())
         self._held.set(state["masks"])
-        self.steps = state["steps"]
-        self._growths, self._prunings = state["counts"]
-        self._shifted, self._stopped, self._unjudged = state["flags"]
-        self._bases = dict(state["bases"])
+        self._run = Run(**copy.deepcopy(state["run"]))
         self._gradients.load_state_dict(state["gradients"])
         self._good = None if state["good"] is None else Snapshot(**state["good"])
-        self.log = list(state["log"])
-        if self._shifted:
+        if self._run.shifted:
             shift_activation(self.model)
         self._held.apply()
         self._prepare()
 
-    def _shapes(self) -> dict[str, list[int]]:
-        return {name: list(w.parameter.shape) for name, w in self._held.weights.items()}
+    def _facts(self) -> dict[str, Any]:
+        """What a state must agree with."""
+        return {
+            "format": FORMAT,
+            "schedule": dataclasses.asdict(self.schedule),
+            "granularity": self.granularity,
+            "shapes": {name: list(w.parameter.shape) for name, w in self._held.weights.items()},
+        }

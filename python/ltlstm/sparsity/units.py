@@ -25,6 +25,8 @@ POINTWISE = (
     nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.ReLU, nn.LeakyReLU,
     nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.ReLU6,
 )  # fmt: skip
+ONE_WEIGHT = (nn.Linear, *CONVOLUTIONS)
+STACKS = (TorchLSTM, LSTM, HLSTM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +85,13 @@ class Graph:
 
     def _units_of(self, name: str) -> Iterator[Units]:
         module = self.modules[name]
-        if isinstance(module, nn.Linear) or (
-            isinstance(module, CONVOLUTIONS) and module.groups == 1
-        ):
+        # Subclasses may do more with their weights than is known here.
+        if type(module) in ONE_WEIGHT and getattr(module, "groups", 1) == 1:
             rows, biases = self._sides(name, "weight"), self._sides(name, "bias")
             made = Units(name, module.weight.shape[0], rows, biases)
             self._read_by(made, name)
             yield made
-        elif isinstance(module, HLSTM | LSTM | TorchLSTM):
+        elif type(module) in STACKS:
             yield from self._stack(name, module)
 
     def _stack(self, name: str, module: nn.RNNBase) -> Iterator[Units]:
@@ -162,6 +163,9 @@ class Graph:
                 units.open = True
                 continue
             for side in self._sides(reader, *reading, first=first):
+                if side.weight not in self.weights:  # a GRU's, say
+                    units.open = True
+                    continue
                 layout = self.weights[side.weight].layout
                 if layout.columns // layout.span != width:
                     raise ValueError(
@@ -272,10 +276,8 @@ def sequential_readers(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
             for other, following in inside[k + 1 :]:
                 if isinstance(following, POINTWISE):
                     continue
-                features = isinstance(made, nn.Linear) and isinstance(
-                    following, nn.Linear | nn.RNNBase
-                )
-                channels = isinstance(made, CONVOLUTIONS) and isinstance(following, CONVOLUTIONS)
+                features = type(made) is nn.Linear and type(following) in (nn.Linear, *STACKS)
+                channels = type(made) in CONVOLUTIONS and type(following) in CONVOLUTIONS
                 if features or channels:
                     yield _join(prefix, name), [_join(prefix, other)]
                 break
