@@ -80,7 +80,7 @@ def test_a_model_is_grown_and_pruned_as_it_trains(small, tmp_path, kind):
 @pytest.mark.parametrize("distill", [0.0, 0.5])
 @pytest.mark.parametrize("stop_after", [1, 3, 8])
 def test_a_stopped_run_goes_on_to_the_same_bits(small, tmp_path, stop_after, distill):
-    spec = ModelSpec("HLSTM", 1, 8, Sparsity(0.2, 0.3, 0.5, "bank", distill))
+    spec = ModelSpec("HLSTM", 1, 8, Sparsity(0.2, 0.3, 0.5, "bank", distill=distill))
     teacher, _ = run(small, tmp_path / "teacher.pt", STACK)
     whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
     run(small, whole, spec, teacher=teacher)
@@ -95,7 +95,7 @@ def test_a_teacher_changes_what_is_learnt(small, tmp_path):
     teacher, _ = run(small, tmp_path / "teacher.pt", STACK)
     losses = []
     for share in (0.0, 0.5):
-        spec = ModelSpec("LSTM", 1, 8, Sparsity(0.2, 0.3, 0.5, "element", share))
+        spec = ModelSpec("LSTM", 1, 8, Sparsity(0.2, 0.3, 0.5, distill=share))
         losses.append(run(small, tmp_path / f"{share}.pt", spec, teacher=teacher)[1].losses)
     assert losses[0][0] != losses[1][0]
     assert all(p.grad is None for p in teacher.parameters()) or teacher.training
@@ -175,11 +175,33 @@ def test_an_hlstm_may_be_compared_dense():
     ]  # fmt: skip
 
 
+def test_an_hlstm_may_have_narrow_gates_and_another_schedule():
+    options = senone.parse(
+        [
+            "--model",
+            "hlstm",
+            "--grow-prune",
+            "--gate-width",
+            "8",
+            "--grow",
+            "0:.1",
+            "--prune",
+            ".2:1",
+        ]
+    )
+    spec = senone.specs(options)[2]
+    assert (spec.name, spec.file_name) == ("HLSTM 1x192/8 at 15%", "hlstm-1x192-8-at-15")
+    assert (spec.sparsity.grow_share, spec.sparsity.prune_share) == ((0.0, 0.1), (0.2, 1.0))
+    model = AcousticModel(ModelSpec("HLSTM", 1, 8, gate_width=3), input_size=6, num_classes=5)
+    assert model.stack.gate_hidden_size == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["--grow-prune"], "--grow-prune goes with --model hlstm"),
         (["--model", "hlstm", "--grow-prune", "--density", "0.7"], "must be at most --grown-den"),
+        (["--model", "hlstm", "--grow-prune", "--prune", ".2:.8"], "--grow must end before --prun"),
         (["--model", "hlstm", "--grow-prune", "--density", "0"], "--density, above 0, and"),
     ],
 )
@@ -189,7 +211,9 @@ def test_options_that_do_not_fit_are_one_line(arguments, line, capfd):
     assert line in errors and errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--density", "2"], ["--model", "gru"], ["--distill", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--density", "2"], ["--model", "gru"], ["--distill", "x"], ["--prune", ".5:.1"]]
+)
 def test_a_wrong_option_is_refused(arguments):
     with pytest.raises(SystemExit) as error:
         senone.parse(arguments)

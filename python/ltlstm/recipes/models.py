@@ -28,12 +28,14 @@ STACKS: dict[str, type[nn.Module]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Sparsity:
-    """How a model is grown and pruned: densities, and which weights go together."""
+    """How a model is grown and pruned: densities, when, and which weights go together."""
 
     target: float
     seed: float = 0.4
     grown: float = 0.6
     granularity: str = "element"
+    grow_share: tuple[float, float] = (0.05, 0.25)  # of the training, in which it grows
+    prune_share: tuple[float, float] = (0.35, 0.75)
     distill: float = 0.0  # share of the loss that is the distance to the dense model's posteriors
 
 
@@ -43,22 +45,26 @@ class ModelSpec:
     num_layers: int
     hidden_size: int
     sparsity: Sparsity | None = None
+    gate_width: int | None = None  # of an HLSTM, where it is not hidden_size
 
     @property
     def name(self) -> str:
         dense = f"{self.kind} {self.num_layers}x{self.hidden_size}"
+        if self.gate_width is not None:
+            dense += f"/{self.gate_width}"
         return dense if self.sparsity is None else f"{dense} at {100 * self.sparsity.target:g}%"
 
     @property
     def file_name(self) -> str:
-        return self.name.replace(" ", "-").replace("%", "").lower()
+        return self.name.replace(" ", "-").replace("/", "-").replace("%", "").lower()
 
 
 class AcousticModel(nn.Module):
     def __init__(self, spec: ModelSpec, input_size: int, num_classes: int) -> None:
         super().__init__()
         self.spec = spec
-        self.stack = STACKS[spec.kind](input_size, spec.hidden_size, spec.num_layers)
+        options = {"gate_hidden_size": spec.gate_width} if spec.kind == "HLSTM" else {}
+        self.stack = STACKS[spec.kind](input_size, spec.hidden_size, spec.num_layers, **options)
         self.output = nn.Linear(spec.hidden_size, num_classes)
         start_weights(self)
 
@@ -98,14 +104,13 @@ def default_specs(depth: int, width: int) -> list[ModelSpec]:
     return [shallow, *(ModelSpec(kind, depth, width) for kind in kinds)]
 
 
-def hidden_gate_specs(depth: int, width: int, sparsity: Sparsity | None) -> list[ModelSpec]:
+def hidden_gate_specs(
+    depth: int, width: int, sparsity: Sparsity | None, gate_width: int | None = None
+) -> list[ModelSpec]:
     """The dense stack, one LSTM layer and one HLSTM layer; with ``sparsity`` the HLSTM and the
     stack are grown and pruned, by the same schedule."""
-    dense = [ModelSpec("LSTM", depth, width), ModelSpec("LSTM", 1, width)]
-    if sparsity is None:
-        return [*dense, ModelSpec("HLSTM", 1, width)]
-    return [
-        *dense,
-        ModelSpec("HLSTM", 1, width, sparsity),
-        ModelSpec("LSTM", depth, width, sparsity),
-    ]
+    specs = [ModelSpec("LSTM", depth, width), ModelSpec("LSTM", 1, width)]
+    specs.append(ModelSpec("HLSTM", 1, width, sparsity, gate_width))
+    if sparsity is not None:
+        specs.append(ModelSpec("LSTM", depth, width, sparsity))
+    return specs

@@ -70,6 +70,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="cells in each of their layers (96; 192 with --model hlstm); the shallow LSTM has "
         "twice as many",
     )
+    add(
+        "--gate-width",
+        type=_positive,
+        metavar="CELLS",
+        help="width of the hidden layers in an HLSTM's gates (that of its cells)",
+    )
     sparse = parser.add_argument_group("grow-and-prune", "with --model hlstm")
     sparse.add_argument(
         "--grow-prune",
@@ -87,6 +93,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             default=value,
             metavar="SHARE",
             help=f"of weights that are live {what} ({value})",
+        )
+    for name, span in (("--grow", Sparsity.grow_share), ("--prune", Sparsity.prune_share)):
+        sparse.add_argument(
+            name,
+            type=_span,
+            default=span,
+            metavar="FROM:UNTIL",
+            help=f"shares of the training between which it {name[2:]}s ({span[0]}:{span[1]})",
         )
     sparse.add_argument(
         "--granularity",
@@ -173,6 +187,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _span(text: str) -> tuple[float, float]:
+    first, last = (_share(part) for part in text.split(":"))
+    if first >= last:
+        raise argparse.ArgumentTypeError(f"must be shares in order, got {text}")
+    return first, last
+
+
 def specs(options: argparse.Namespace) -> list[ModelSpec]:
     """ValueError for densities out of order."""
     depth, width = SHAPES[options.model]
@@ -182,12 +203,14 @@ def specs(options: argparse.Namespace) -> list[ModelSpec]:
             raise ValueError("--grow-prune goes with --model hlstm")
         return default_specs(depth, width)
     if not options.grow_prune:
-        return hidden_gate_specs(depth, width, None)
+        return hidden_gate_specs(depth, width, None, options.gate_width)
     wanted = Sparsity(
         options.density,
         options.seed_density,
         options.grown_density,
         options.granularity,
+        options.grow,
+        options.prune,
         options.distill,
     )
     if not 0 < wanted.target <= wanted.grown or wanted.seed > wanted.grown:
@@ -195,7 +218,9 @@ def specs(options: argparse.Namespace) -> list[ModelSpec]:
             "--density, above 0, and --seed-density must be at most --grown-density, got "
             f"{wanted.target:g}, {wanted.seed:g} and {wanted.grown:g}"
         )
-    return hidden_gate_specs(depth, width, wanted)
+    if wanted.grow_share[1] > wanted.prune_share[0]:
+        raise ValueError("--grow must end before --prune begins")
+    return hidden_gate_specs(depth, width, wanted, options.gate_width)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -115,7 +115,14 @@ def _grow_prune(
     if spec.sparsity is None:
         return None
     wanted = spec.sparsity
-    schedule = Schedule.over(budget.steps, wanted.target, seed=wanted.seed, grown=wanted.grown)
+    schedule = Schedule.over(
+        budget.steps,
+        wanted.target,
+        seed=wanted.seed,
+        grown=wanted.grown,
+        grow_share=wanted.grow_share,
+        prune_share=wanted.prune_share,
+    )
     readers = {"stack": ["output"]}
     return GrowPrune(
         model, schedule, optimizer, granularity=wanted.granularity, readers=readers, seed=seed
