@@ -180,9 +180,23 @@ def linear(*, like=(2, 3), dtype=torch.bool, device="cpu"):
         ({"readers": {"no": []}}, ValueError, "readers must name modules, got 'no'"),
     ],
 )
-def test_bad_arguments_are_refused(options, error, text):
+def test_bad_arguments_are_refused_and_change_nothing(options, error, text):
+    model = nn.Linear(3, 2)
+    before = model.weight.detach().clone()
     with pytest.raises(error, match=text):
-        GrowPrune(nn.Linear(3, 2), Schedule(), **options)
+        GrowPrune(model, Schedule(seed=0.5), **options)
+    assert torch.equal(model.weight, before)
+
+
+def test_a_state_may_come_from_another_device(device):
+    model, made, sparse = sm.start("h_lstm", accept=lambda: True)
+    sm.train(model, made, sparse, 8)
+    state = through_a_file(sparse.state_dict())
+    other, made, second = sm.start("h_lstm")
+    other.to(device)
+    second.load_state_dict(state)  # its masks and sums are on the CPU
+    assert all(mask.device.type == device for mask in second.masks.values())
+    assert all(torch.equal(mask.cpu(), sparse.masks[n]) for n, mask in second.masks.items())
 
 
 @pytest.mark.parametrize(

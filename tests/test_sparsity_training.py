@@ -146,9 +146,10 @@ def check_growth(kind: str, rank_by: str) -> None:
         assert not model.get_parameter(weight.name)[expected & ~before[weight.name]].any()
 
 
-def test_woken_weights_may_take_one_step():
-    gradients = reference_gradients("nn_lstm", 4)[1:]
-    model, made, sparse = sm.start("nn_lstm", "momentum", GROW_ONCE, wake="step")
+@pytest.mark.parametrize("kind", ["nn_lstm", "dry_h_lstm"])
+def test_woken_weights_may_take_one_step(kind):
+    gradients = reference_gradients(kind, 4)[1:]
+    model, made, sparse = sm.start(kind, "momentum", GROW_ONCE, wake="step")
     before = {name: mask.clone() for name, mask in sparse.masks.items()}
     sm.train(model, made, sparse, 4)
     for weight in find_weights(model):

@@ -92,6 +92,11 @@ class Gradients:
         return {"sums": self._sums, "absolute": self._absolute, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._sums = {name: total.clone() for name, total in state["sums"].items()}
-        self._absolute = {name: total.clone() for name, total in state["absolute"].items()}
+        def loaded(sums: Sums) -> Sums:
+            weights = self.held.weights
+            return {
+                n: total.to(weights[n].parameter.device, copy=True) for n, total in sums.items()
+            }
+
+        self._sums, self._absolute = loaded(state["sums"]), loaded(state["absolute"])
         self._count = state["count"]

@@ -39,22 +39,30 @@ class Held:
         }
         return found | {name: mask for name, mask in self._own.items() if name not in found}
 
-    @torch.no_grad()
-    def set(self, masks: Mapping[str, Tensor], op: str = "GrowPrune") -> None:
-        """New masks for all weights, and for any biases; all are checked before any is set."""
-        missing = [name for name in self.weights if name not in masks]
+    def check(self, masks: Mapping[str, Tensor]) -> None:
+        """That there is a mask for every weight that is masked, and none for what is no parameter;
+        of its shape, dtype and device; TypeError or ValueError otherwise."""
         parameters = dict(self.model.named_parameters())
+        missing = [name for name in self.weights if name not in masks]
         unknown = [name for name in masks if name not in parameters]
         if missing or unknown:
             raise ValueError(
-                f"{op}: masks must be of {', '.join(self.weights)}, got "
+                f"GrowPrune: masks must be of {', '.join(self.weights)}, got "
                 + (f"none of {missing[0]}" if missing else f"one of {unknown[0]}")
             )
         for name, mask in masks.items():
-            check_mask(op, mask, parameters[name], name)
-        for name, weight in self.weights.items():
+            check_mask("GrowPrune", mask, parameters[name], name)
+        for name in self.weights:
             if not bool(masks[name].any()):
-                raise ValueError(f"{op}: {weight.name} must keep live weights, got an empty mask")
+                raise ValueError(f"GrowPrune: {name} must keep live weights, got an empty mask")
+
+    @torch.no_grad()
+    def set(self, masks: Mapping[str, Tensor]) -> None:
+        """New masks, from any device; all are checked before any is set."""
+        masks = {
+            name: mask.to(self.model.get_parameter(name).device) for name, mask in masks.items()
+        }
+        self.check(masks)
         self._own = {}
         for name, mask in masks.items():
             buffer = self.weights[name].buffer if name in self.weights else None

@@ -122,10 +122,10 @@ class GrowPrune:
         generator = torch.Generator().manual_seed(seed)
         for each in self._sets if masks is None else ():
             start |= each.seed(schedule.seed, generator)
-        self._held.set(start)
-        self._change(self._agreed(start), "seed")
+        self._held.check(start)
         for each in self._sets:
-            each.check(self.masks)
+            each.check(start)
+        self._change(self._agreed(start), "seed")
         self._prepare()
 
     @property
@@ -215,7 +215,7 @@ class GrowPrune:
 
     def _grow(self) -> None:
         self._run.growths += 1
-        before = self.masks
+        before = {name: mask.clone() for name, mask in self.masks.items()}  # not the buffers
         scores = self._gradients.scores()
         masks = dict(before)
         for each in self._sets:
