@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
 
 def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, Tensor], str | None]:
     if os.fspath(path).endswith(".safetensors"):
-        from safetensors import safe_open
+        from safetensors import safe_open  # type: ignore[import-not-found]
 
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
