@@ -4,7 +4,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from ltlstm import autograd as autograd  # registers the operators' derivatives
-from ltlstm import functional, reference
+from ltlstm import functional, reference, sparsity
 from ltlstm.convert import ConvertReport, convert_, convert_report, patch_torch
 from ltlstm.modules import (
     HLSTM,
@@ -40,5 +40,6 @@ __all__ = [
     "functional",
     "patch_torch",
     "reference",
+    "sparsity",
     "use_backend",
 ]
