@@ -53,4 +53,6 @@ STABLE_TORCH_LIBRARY(ltlstm, m) {
   m.def(
       "cell_backward(Tensor? d_h, Tensor? d_c_new, Tensor preact, Tensor c, Tensor? peephole) -> "
       "(Tensor d_preact, Tensor d_c, Tensor d_peephole)");
+  m.def("sparse_compile(Tensor weight, Tensor? mask, str? form) -> Tensor");
+  m.def("sparse_linear(Tensor x, Tensor matrix, Tensor? bias) -> Tensor");
 }
