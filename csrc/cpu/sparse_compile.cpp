@@ -204,6 +204,8 @@ std::vector<uint8_t> compile_sparse(const scalar* weight, const bool* mask, Spar
 SparseShape shape_of_sparse(const uint8_t* bytes, int64_t size) {
   Header header{};
   memcpy(&header, bytes, std::min<int64_t>(size, sizeof(header)));
+  for (int64_t value : {header.gates, header.width, header.columns})
+    if (value < 1 || value > INT32_MAX) return {0, 0, 0};
   return {header.gates, header.width, header.columns};
 }
 

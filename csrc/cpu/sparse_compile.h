@@ -36,7 +36,7 @@ bool has_form(SparseForm form, int64_t columns, SparseTarget target);
 // The time of a product with one row, counted in multiplications of a dense product.
 int64_t sparse_work(SparseForm form, int64_t entries, SparseTarget target);
 
-// Of a block of bytes whose content nothing has checked.
+// What a block of bytes says of itself, with nothing else checked.
 SparseShape shape_of_sparse(const uint8_t* bytes, int64_t size);
 
 // Points the matrix at the bytes. Returns null, or what is wrong with them: anything that
