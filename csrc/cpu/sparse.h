@@ -105,9 +105,12 @@ LTLSTM_INLINE void sparse_rows(const SparseMatrix<scalar>& w, const SparseOperan
   if constexpr (kRows > 1) sparse_rows<Fetch, kRows / 2>(w, p, row, rows, first, last);
 }
 
+// Units [first, last) of each gate, whole lines but at its end. Out of line, for it is long; Isa
+// keeps it apart from those of other instruction sets.
 template <class Isa, class scalar>
-LTLSTM_INLINE void sparse_product(const SparseMatrix<scalar>& w, const SparseOperands<scalar>& p,
-                                  int64_t rows, int64_t first, int64_t last) {
+__attribute__((noinline)) static void sparse_product(const SparseMatrix<scalar>& w,
+                                                     const SparseOperands<scalar>& p, int64_t rows,
+                                                     int64_t first, int64_t last) {
   constexpr int kMost = Isa::kVectorBytes == 64 ? 8 : 4;  // two sums of each stay in registers
   if (w.form == SparseForm::kRows)
     sparse_rows<RowFetch<Isa, scalar>, kMost>(w, p, 0, rows, first, last);
