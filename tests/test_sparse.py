@@ -17,10 +17,8 @@ from tolerance import assert_close
 
 F32, F64 = torch.float32, torch.float64
 FORMS = (None, "rows", "columns", "windows")
-# Columns that a permutation reaches; fewer than that have no windows.
-WINDOW = {
-    ("avx512", F32): 32, ("avx512", F64): 16, ("avx2", F32): 8,
-}  # fmt: skip
+# Columns that a permutation reaches, by the bytes of a vector; fewer than that have no windows.
+WINDOW = {(64, F32): 32, (64, F64): 16, (32, F32): 8}
 SIZES = [  # gates, rows, columns, rows of x
     (1, 1, 1, 1), (4, 7, 5, 3), (1, 33, 32, 1), (2, 16, 64, 2), (4, 17, 33, 9), (1, 65, 31, 13),
     (1, 128, 257, 1), (3, 5, 300, 17), (1, 40, 48, 0),
@@ -43,7 +41,7 @@ def truth(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def has(form: str | None, isa: str, dtype: torch.dtype, columns: int) -> bool:
-    return form != "windows" or 0 < WINDOW.get((isa, dtype), 0) <= columns
+    return form != "windows" or 0 < WINDOW.get((instruction_sets()[isa], dtype), 0) <= columns
 
 
 def check_products(isa: str) -> None:

@@ -97,8 +97,8 @@ void HiddenGates<scalar>::forward(const StackArguments& s, int64_t layer, scalar
     else
       point_to_weights<scalar>(w, /*transpose=*/true, in_place, directions[d]);
   }
-  const Threads threads = Threads::plan<scalar>(
-      s, s.flags.compiled ? work_a_step(directions[0]) : weights_a_step(s));
+  const Threads threads =
+      Threads::plan<scalar>(s, s.flags.compiled ? work_a_step(directions[0]) : weights_a_step(s));
   const Tensor zero_row = zeros(x, {4 * std::max(H, K)});
   for (int64_t d = 0; d < s.dirs; ++d) {
     const int64_t index = layer * s.dirs + d;
@@ -209,10 +209,9 @@ std::vector<Tensor> HiddenGates<scalar>::backward(
     time.dh = part<scalar>(memory.h_n, index, N * H);
     time.dc = part<scalar>(memory.c_n, index, N * H);
   }
-  Threads::plan<scalar>(s, weights_a_step(s))
-      .run([&](int64_t d, const cpu::Part& part) {
-        cpu::kernels<scalar>().hidden_gate_backward(directions[d].p, part);
-      });
+  Threads::plan<scalar>(s, weights_a_step(s)).run([&](int64_t d, const cpu::Part& part) {
+    cpu::kernels<scalar>().hidden_gate_backward(directions[d].p, part);
+  });
   std::vector<Tensor> d_weights;
   for (int64_t d = 0; d < s.dirs; ++d) {
     const int64_t index = layer * s.dirs + d;

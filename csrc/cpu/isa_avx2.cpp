@@ -28,18 +28,6 @@ struct Avx2 {
 
 }  // namespace
 
-template <>
-struct Permutation<Avx2, float> {
-  static constexpr int kWindow = 8;
-  using Index = __m256i;
-  LTLSTM_MEMBER static Index index(const uint8_t* lanes) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(lanes)));
-  }
-  LTLSTM_MEMBER static __m256 apply(const float* x, Index index) {
-    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(x), index);
-  }
-};
-
 template <class scalar>
 const Kernels<scalar>* avx2_kernels() {
   return Table<Avx2, scalar>::get();

@@ -29,33 +29,6 @@ struct Avx512 {
 
 }  // namespace
 
-// With masks that let all through: GCC 12 warns of the undefined operand of the plain functions.
-template <>
-struct Permutation<Avx512, float> {
-  static constexpr int kWindow = 32;
-  using Index = __m512i;
-  LTLSTM_MEMBER static Index index(const uint8_t* lanes) {
-    return _mm512_maskz_cvtepu8_epi32(0xffff,
-                                      _mm_loadu_si128(reinterpret_cast<const __m128i*>(lanes)));
-  }
-  LTLSTM_MEMBER static __m512 apply(const float* x, Index index) {
-    return _mm512_permutex2var_ps(_mm512_loadu_ps(x), index, _mm512_loadu_ps(x + 16));
-  }
-};
-
-template <>
-struct Permutation<Avx512, double> {
-  static constexpr int kWindow = 16;
-  using Index = __m512i;
-  LTLSTM_MEMBER static Index index(const uint8_t* lanes) {
-    return _mm512_maskz_cvtepu8_epi64(0xff,
-                                      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lanes)));
-  }
-  LTLSTM_MEMBER static __m512d apply(const double* x, Index index) {
-    return _mm512_permutex2var_pd(_mm512_loadu_pd(x), index, _mm512_loadu_pd(x + 8));
-  }
-};
-
 template <class scalar>
 const Kernels<scalar>* avx512_kernels() {
   return Table<Avx512, scalar>::get();

@@ -4,18 +4,11 @@
 // Each element of y sums over its entries in an order that depends on nothing but the matrix.
 #pragma once
 
-#include "cpu/kernels.h"
-#include "cpu/product.h"
+#include "cpu/permutation.h"
+#include "cpu/vector.h"
 #include "sparse_matrix.h"
 
 namespace ltlstm::cpu {
-
-// How an instruction set permutes a window of kWindow elements by kLanes numbers of one byte, which
-// it reduces modulo kWindow; kWindow is 0 where it cannot.
-template <class Isa, class scalar>
-struct Permutation {
-  static constexpr int kWindow = 0;
-};
 
 // What an entry takes from x, for each form.
 template <class Isa, class scalar>

@@ -93,6 +93,15 @@ DEFECTS = {
         "n < seq.batch_sizes",
         OVERFLOW,
     ),
+    "no meeting after a hidden layer of the gates": Defect(
+        "cpu/hidden_gate.h", " meet(part);", ";", RACE, 0, of=5
+    ),
+    "sparse lines past the last unit": Defect(
+        "cpu/sparse.h", "smaller(last - unit, kLanes)", "kLanes", OVERFLOW
+    ),
+    "any column of a sparse matrix": Defect(
+        "cpu/sparse_compile.cpp", "matrix.places[i] <= last;", "true;", OVERFLOW
+    ),
     "full vectors only": Defect("cpu/product.h", "smaller(left, T::kLanes)", "T::kLanes", OVERFLOW),
     "a dot product past its end": Defect("cpu/dot.h", "k + T::kLanes <= K", "k < K", OVERFLOW),
     "a shift into the sign": Defect(
