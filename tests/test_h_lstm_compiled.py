@@ -129,6 +129,14 @@ def optimised(made: ltlstm.HLSTM, x: Tensor) -> None:
     torch.optim.SGD(made.parameters(), 0.1, momentum=0.9, weight_decay=0.1).step()
 
 
+def test_inference_mode(spy: Spy) -> None:
+    made, x = module(), torch.randn(T, N, D)
+    with torch.inference_mode():
+        output = made(x)[0]
+    assert torch.equal(made(x)[0], output)
+    assert spy.calls == 2 and spy.compiled == 6
+
+
 def test_a_copy_has_its_own(spy: Spy) -> None:
     made, x = module(), torch.randn(T, N, D)
     output = made(x)[0]

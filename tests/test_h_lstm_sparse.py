@@ -17,6 +17,7 @@ import ltlstm
 from child import instruction_sets, run_alone
 from h_lstm_problems import CASES, TOGETHER, HCase
 from ltlstm_kernels import sparse
+from operators import poisoned_memory
 from sparse_masks import PATTERNS, mask_of
 from tolerance import assert_all_close
 
@@ -64,8 +65,10 @@ def operator(case: HCase, made: dict[str, Any]) -> dict[str, Tensor]:
 
 def check(case: HCase, dtype: torch.dtype, pattern: str, density: float = 0.1) -> None:
     print(case, dtype, pattern, flush=True)
+    with poisoned_memory():
+        found = operator(case, problem(case, dtype, pattern, density))
     assert_all_close(
-        operator(case, problem(case, dtype, pattern, density)),
+        found,
         oracle(case, problem(case, F64, pattern, density)),
         oracle(case, problem(case, F32, pattern, density)),
     )
@@ -93,7 +96,8 @@ def check_threads() -> None:
         alone = operator(case, made)
         torch.set_num_threads(2)
         for _ in range(20):
-            together = operator(case, made)
+            with poisoned_memory():
+                together = operator(case, made)
             assert all(torch.equal(together[name], alone[name]) for name in alone), case
 
 
@@ -108,6 +112,20 @@ def test_rows_do_not_depend_on_each_other() -> None:
     for n in (0, 7, 12):
         row = made | {name: made[name][:, n : n + 1] for name in ("input", "h0", "c0")}
         assert torch.equal(operator(case, row)["output"][:, 0], whole[:, n])
+
+
+def test_more_steps_than_stay_in_the_cache() -> None:
+    # The product for the inputs runs for some steps at a time.
+    case = HCase(T=900, N=3, D=2, H=33, K=160, J=2, reset=True, bidirectional=True)
+    check(case, F32, "element")
+
+
+def test_arguments_are_not_written() -> None:
+    case = HCase(T=3, N=3, D=9, H=7, K=6, reset=True)
+    made, again = (problem(case, F32, "element", 0.5) for _ in range(2))
+    operator(case, made)
+    for name in ("input", "h0", "c0", "reset"):
+        assert torch.equal(made[name], again[name])
 
 
 def test_opcheck() -> None:
@@ -144,3 +162,6 @@ def test_a_list_that_does_not_fit_is_refused() -> None:
         weights = [*good[:index], tensor, *good[index + 1 :]]
         with pytest.raises(RuntimeError, match=re.escape(f"h_lstm_sparse_forward: {text}")):
             sparse.h_lstm_sparse_forward(**made | {"weights": weights}, **case.flags)
+    half = made | {"weights": good, "input": made["input"].bfloat16()}
+    with pytest.raises(RuntimeError, match="input must be float32 or float64, got bfloat16"):
+        sparse.h_lstm_sparse_forward(**half, **case.flags)

@@ -34,8 +34,9 @@ class Defect(NamedTuple):
     @property
     def unit(self) -> str:
         """The name of the one source that has to be compiled again."""
-        units = {"cpu/gang.cpp": "gang.cpp", "cpu/gang.h": "driver.cpp"}
-        return units.get(self.source, "isa_generic.cpp")
+        if self.source.endswith(".cpp"):
+            return Path(self.source).name
+        return "driver.cpp" if self.source == "cpu/gang.h" else "isa_generic.cpp"
 
     def plant(self, csrc: Path) -> None:
         replace(csrc / self.source, self.old, self.new, self.nth, self.of)
@@ -93,13 +94,10 @@ DEFECTS = {
         "n < seq.batch_sizes",
         OVERFLOW,
     ),
-    "no meeting after a hidden layer of the gates": Defect(
-        "cpu/hidden_gate.h", " meet(part);", ";", RACE, 0, of=5
-    ),
     "sparse lines past the last unit": Defect(
         "cpu/sparse.h", "smaller(last - unit, kLanes)", "kLanes", OVERFLOW
     ),
-    "any column of a sparse matrix": Defect(
+    "columns that no matrix has": Defect(
         "cpu/sparse_compile.cpp", "matrix.places[i] <= last;", "true;", OVERFLOW
     ),
     "full vectors only": Defect("cpu/product.h", "smaller(left, T::kLanes)", "T::kLanes", OVERFLOW),
