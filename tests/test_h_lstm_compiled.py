@@ -137,6 +137,17 @@ def test_inference_mode(spy: Spy) -> None:
     assert spy.calls == 2 and spy.compiled == 6
 
 
+def test_the_cell(spy: Spy) -> None:
+    whole = module(layers=1, activation="relu")
+    cell = ltlstm.HLSTMCell(D, H, gate_hidden_size=K, activation="relu").eval()
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in whole.state_dict().items()})
+    x, state = torch.randn(1, N, D), (torch.randn(1, N, H), torch.randn(1, N, H))
+    h, c = cell(x[0], (state[0][0], state[1][0]))
+    assert spy.calls == 1
+    output, (_, c_n) = whole(x, state)
+    assert torch.equal(h, output[0]) and torch.equal(c, c_n[0])
+
+
 def test_a_copy_has_its_own(spy: Spy) -> None:
     made, x = module(), torch.randn(T, N, D)
     output = made(x)[0]

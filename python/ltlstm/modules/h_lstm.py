@@ -40,6 +40,9 @@ class HLSTM(GateMLPs, Recurrent):
         dense_gradients: False. While True, the gradients of the weights are those of the weights in
             use at every position, dormant ones included, which is what growth ranks them by.
 
+    Inference: in eval mode and without gradients, on the CPU, weights whose masks leave little are
+    compiled for kernels that skip the rest: :meth:`compile_sparse`.
+
     Raises, beyond LSTM's: TypeError, ValueError for arguments above that do not fit.
 
     Dai, Yin, Jha, "Grow and Prune Compact, Fast, and Accurate LSTMs", IEEE Trans. Computers 69(3)
@@ -171,8 +174,10 @@ class HLSTMCell(GateMLPs):
         if hx is not None:
             state = (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
             state = state if batched else (state[0].unsqueeze(0), state[1].unsqueeze(0))
+        compiled = compiled_weights(self, self._names, input)
+        given = getattr if compiled else GateMLPs.weight_in_use
         _, (h, c) = functional.h_lstm(
-            x.unsqueeze(0), state, [self.weight_in_use(name) for name in self._names],
+            x.unsqueeze(0), state, [given(self, name) for name in self._names], compiled=compiled,
             bias=self.bias is not None, gate_dropout=self.gate_dropout, activation=self.activation,
             training=self.training, backend=self.backend,
         )  # fmt: skip
