@@ -24,6 +24,7 @@ from bench.groups import (
     CELL,
     CELL_LOOP,
     CPU,
+    DENSE,
     EAGER,
     LANES_OFF,
     LANES_ON,
@@ -41,6 +42,7 @@ from bench.groups import (
 from bench.timing import Call
 from ltlstm_kernels import ops
 from tests.cases import Case, arguments
+from tests.sparse_masks import mask_of
 
 State = tuple[Tensor, Tensor]
 Results = tuple[Tensor, ...]  # the output; with gradients, of the input and of each parameter too
@@ -92,6 +94,10 @@ def module(kind: Callable[..., nn.Module], row: Row, d: Data, **options: Any) ->
     with torch.no_grad():
         for parameter, weight in zip(made.parameters(), d.weights[:count], strict=True):
             parameter.copy_(weight)
+        if row.pattern:
+            made.eval()  # masks are compiled for inference
+            for seed, mask in enumerate(made.buffers()):
+                mask.copy_(mask_of(row.pattern, mask.shape, row.density, seed))
     return made
 
 
@@ -261,6 +267,7 @@ def contenders(row: Row, d: Data, threads: int) -> dict[str, Contender]:
         ),
         LANES_ON: lambda: Contender(_lanes(row, d, on=True)),
         LANES_OFF: lambda: Contender(_lanes(row, d, on=False)),
+        DENSE: lambda: Contender(_ours(replace(row, pattern=""), d, "cpu"), comparable=False),
         EAGER: lambda: Contender(step(row, module(_EagerCells, row, d), d.input, d.hx)),
         MV: lambda: Contender(_mv(row, d), comparable=False),
         OUR_LSTM: lambda: Contender(

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "sparse_matrix.h"
+
 namespace ltlstm {
 
 // Which rows are alive at a step, and where state is cleared.
@@ -120,8 +122,10 @@ struct HiddenGateForward {
   using Scalar = scalar;
   TimeLstmForward<scalar> time;
   int64_t K, J;
-  scalar slope;        // of phi below zero
-  const scalar* w_hh;  // (4K, H); packed: w_hh^T in plain blocks, as all below
+  scalar slope;                        // of phi below zero
+  const SparseMatrix<scalar>* sparse;  // (J + 1): w_hh as one gate, then of all gates what follows
+                                       // each hidden layer; or null: w_hh and later hold them
+  const scalar* w_hh;                  // (4K, H); packed: w_hh^T in plain blocks, as all below
   const scalar* const*
       later;                  // (J, 4) times (K or H, K): of each gate, what follows a hidden layer
   const scalar* const* bias;  // (J) times (4, K or H), or null

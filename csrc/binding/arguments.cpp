@@ -2,6 +2,8 @@
 // The checks, and the flat lists of weights taken apart.
 #include "binding/arguments.h"
 
+#include "binding/cpu_sparse.h"
+
 namespace ltlstm::binding {
 namespace {
 
@@ -21,6 +23,17 @@ class Reader {
     if (!fits(t, stack_.type, sizes))
       refuse_tensor(stack_.op, std::string(list_) + "[" + std::to_string(index_) + "]", t,
                     stack_.type, sizes);
+    ++index_;
+    return t;
+  }
+
+  // A weight, or what sparse_compile made of it.
+  Tensor next_weight(Shape sizes) {
+    const Tensor& t = tensors_[index_];
+    if (!stack_.flags.compiled) return next(sizes);
+    const Sizes wanted = joined(sizes.size() == 2 ? Sizes{1} : Sizes{}, sizes);
+    if (!is_bytes(t) || shape_of(t) != wanted)
+      refuse_bytes(stack_.op, std::string(list_) + "[" + std::to_string(index_) + "]", t, sizes);
     ++index_;
     return t;
   }
@@ -51,11 +64,14 @@ CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t
 
 // J hidden layers of width K.
 GateWeights next_gates(Reader& reader, bool bias, int64_t D, int64_t H, int64_t K, int64_t J) {
-  GateWeights w{
-      reader.next({4 * K, D}), reader.next({4 * K, H}), reader.next_if(bias, {4 * K}), {}, {}};
+  GateWeights w{reader.next_weight({4 * K, D}),
+                reader.next_weight({4 * K, H}),
+                reader.next_if(bias, {4 * K}),
+                {},
+                {}};
   for (int64_t j = 1; j <= J; ++j) {
     const int64_t outputs = j == J ? H : K;
-    w.later.push_back(reader.next({4, outputs, K}));
+    w.later.push_back(reader.next_weight({4, outputs, K}));
     w.later_b.push_back(reader.next_if(bias, {4, outputs}));
   }
   return w;
@@ -147,9 +163,12 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
   Reader reader(*this, "weights", flat_weights, L * dirs * per_cell);
   if (flags.mlp_gates) {
     const Tensor& w_ih = flat_weights[0];
-    if (w_ih.dim() != 2 || w_ih.size(0) == 0 || w_ih.size(0) % 4 != 0)
-      refuse(op, "weights[0]", "have 4K rows, K positive", text(w_ih.sizes()));
-    K = w_ih.size(0) / 4;
+    if (flags.compiled && !is_bytes(w_ih)) refuse_bytes(op, "weights[0]", w_ih, {});
+    const Sizes sizes = flags.compiled ? shape_of(w_ih) : sizes_of(w_ih);
+    const size_t rank = flags.compiled ? 3 : 2;
+    if (sizes.size() != rank || sizes[rank - 2] == 0 || sizes[rank - 2] % 4 != 0)
+      refuse(op, "weights[0]", "have 4K rows, K positive", text(sizes));
+    K = sizes[rank - 2] / 4;
     J = (per_cell - 2 - flags.bias) / (1 + flags.bias);
   }
   for (int64_t i = 0; i < L * dirs && flags.mlp_gates; ++i)

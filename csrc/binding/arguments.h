@@ -13,6 +13,7 @@ namespace ltlstm::binding {
 struct Flags {
   bool bias, projected, peephole, bidirectional;
   bool mlp_gates = false;
+  bool compiled = false;  // the weights of such gates are sparse matrices in bytes
 };
 
 // The weights of one layer and direction of the time-LSTM, or of one layer of the layer-LSTM. w_hh
@@ -23,7 +24,8 @@ struct CellWeights {
 };
 
 // The same where the gates are MLPs: w_ih (4K, .), w_hh (4K, H), b (4K), and J times what follows a
-// hidden layer: w (4, K or H, K), b (4, K or H).
+// hidden layer: w (4, K or H, K), b (4, K or H). A compiled weight is a tensor of bytes whose shape
+// is so far only what it says of itself.
 struct GateWeights {
   Tensor w_ih, w_hh;
   OptionalTensor b;

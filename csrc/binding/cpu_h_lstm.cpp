@@ -10,9 +10,9 @@ StackArguments arguments_of(const char* op, const Tensor& input, const Tensor& h
                             const std::vector<Tensor>& weights, const OptionalTensor& masks,
                             const OptionalTensor& gate_masks, const OptionalTensor& batch_sizes,
                             const OptionalTensor& reset, bool bias, bool bidirectional,
-                            double slope) {
+                            double slope, bool compiled = false) {
   const StackArguments s(op, input, h0, c0, weights, masks, batch_sizes, reset,
-                         {bias, false, false, bidirectional, /*mlp_gates=*/true});
+                         {bias, false, false, bidirectional, /*mlp_gates=*/true, compiled});
   require_masks(s, /*with_last=*/false);
   s.require_shape("gate_masks", gate_masks, s.per_layer(s.L * s.dirs * s.J, 4 * s.K));
   require(slope >= 0, op, "slope", "not be negative", std::to_string(slope));
@@ -21,13 +21,8 @@ StackArguments arguments_of(const char* op, const Tensor& input, const Tensor& h
 
 using HLstmOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-HLstmOutputs h_lstm_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
-                            const std::vector<Tensor>& weights, const OptionalTensor& masks,
-                            const OptionalTensor& gate_masks, const OptionalTensor& batch_sizes,
-                            const OptionalTensor& reset, bool bias, bool bidirectional,
-                            double slope, bool save) {
-  const StackArguments s = arguments_of("h_lstm_forward", input, h0, c0, weights, masks, gate_masks,
-                                        batch_sizes, reset, bias, bidirectional, slope);
+HLstmOutputs forward(const StackArguments& s, const Tensor& input, const Tensor& h0,
+                     const Tensor& c0, const OptionalTensor& gate_masks, double slope, bool save) {
   return with_scalar(s.type, [&](auto zero) -> HLstmOutputs {
     using scalar = decltype(zero);
     const Sizes wide = {s.R, s.width()};
@@ -64,6 +59,30 @@ HLstmOutputs h_lstm_forward(const Tensor& input, const Tensor& h0, const Tensor&
     }
     return {output, memory.h_n, memory.c_n, hidden, cells, gates, gate_hidden};
   });
+}
+
+HLstmOutputs h_lstm_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
+                            const std::vector<Tensor>& weights, const OptionalTensor& masks,
+                            const OptionalTensor& gate_masks, const OptionalTensor& batch_sizes,
+                            const OptionalTensor& reset, bool bias, bool bidirectional,
+                            double slope, bool save) {
+  const StackArguments s = arguments_of("h_lstm_forward", input, h0, c0, weights, masks, gate_masks,
+                                        batch_sizes, reset, bias, bidirectional, slope);
+  return forward(s, input, h0, c0, gate_masks, slope, save);
+}
+
+using HLstmSparseOutputs = std::tuple<Tensor, Tensor, Tensor>;
+
+HLstmSparseOutputs h_lstm_sparse_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
+                                         const std::vector<Tensor>& weights,
+                                         const OptionalTensor& batch_sizes,
+                                         const OptionalTensor& reset, bool bias, bool bidirectional,
+                                         double slope) {
+  const StackArguments s =
+      arguments_of("h_lstm_sparse_forward", input, h0, c0, weights, std::nullopt, std::nullopt,
+                   batch_sizes, reset, bias, bidirectional, slope, /*compiled=*/true);
+  const HLstmOutputs all = forward(s, input, h0, c0, std::nullopt, slope, /*save=*/false);
+  return {std::get<0>(all), std::get<1>(all), std::get<2>(all)};
 }
 
 using HLstmGradients = std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>>;
@@ -129,5 +148,6 @@ HLstmGradients h_lstm_backward(const OptionalTensor& d_output, const OptionalTen
 
 STABLE_TORCH_LIBRARY_IMPL(ltlstm, CPU, m) {
   m.impl("h_lstm_forward", TORCH_BOX(&ltlstm::binding::h_lstm_forward));
+  m.impl("h_lstm_sparse_forward", TORCH_BOX(&ltlstm::binding::h_lstm_sparse_forward));
   m.impl("h_lstm_backward", TORCH_BOX(&ltlstm::binding::h_lstm_backward));
 }

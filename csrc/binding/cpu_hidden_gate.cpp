@@ -3,6 +3,7 @@
 // chain of products a step.
 #include "binding/cpu_hidden_gate.h"
 
+#include "binding/cpu_sparse.h"
 #include "binding/cpu_threads.h"
 
 namespace ltlstm::binding {
@@ -12,6 +13,7 @@ namespace {
 template <class Problem>
 struct Direction {
   Problem p{};
+  std::vector<SparseMatrix<typename Problem::Scalar>> sparse;  // w_ih, w_hh, later: if compiled
   std::vector<Tensor> held;  // what p points to, and nothing else keeps
   std::vector<const typename Problem::Scalar*> later, bias, masks, read;
   std::vector<typename Problem::Scalar*> written;
@@ -25,6 +27,14 @@ const Pointer* list(const std::vector<Pointer>& pointers) {
 
 // Multiplications by weights in a step.
 int64_t weights_a_step(const StackArguments& s) { return 4 * s.K * (s.H + s.H + (s.J - 1) * s.K); }
+
+// The same of compiled weights, counted by the time they take.
+template <class Direction>
+int64_t work_a_step(const Direction& direction) {
+  int64_t sum = 0;
+  for (size_t i = 1; i < direction.sparse.size(); ++i) sum += work_of(direction.sparse[i]);
+  return sum;
+}
 
 // The weights of a layer of one gate.
 Tensor gate_of(const Tensor& later, int64_t gate) {
@@ -43,6 +53,18 @@ void point_to_weights(const GateWeights& w, bool transpose, bool in_place,
   for (const Tensor& later : w.later)
     for (int gate = 0; gate < 4; ++gate) here.later.push_back(pointer(gate_of(later, gate)));
   here.p.later = list(here.later);
+}
+
+template <class scalar>
+void point_to_compiled(const StackArguments& s, const GateWeights& w,
+                       Direction<HiddenGateForward<scalar>>& here) {
+  const auto read = [&](const Tensor& bytes) {
+    here.sparse.push_back(sparse_matrix<scalar>(s.op, "weights", bytes));
+  };
+  read(w.w_ih);
+  read(w.w_hh);
+  for (const Tensor& later : w.later) read(later);
+  here.p.sparse = here.sparse.data() + 1;
 }
 
 template <class scalar, class Problem>
@@ -65,16 +87,24 @@ void HiddenGates<scalar>::forward(const StackArguments& s, int64_t layer, scalar
                                   const Tensor& x, const Tensor& hidden,
                                   const HiddenGateMemory& memory) {
   const int64_t H = s.H, K = s.K, J = s.J, N = s.N, D = x.size(1);
-  const Threads threads = Threads::plan<scalar>(s, weights_a_step(s));
-  const bool in_place = s.T * N <= few_rows(weights_a_step(s)), keep = memory.cells.has_value();
-  const Tensor zero_row = zeros(x, {H});
+  const bool in_place = !s.flags.compiled && s.T * N <= few_rows(weights_a_step(s));
+  const bool keep = memory.cells.has_value();
   std::vector<Direction<HiddenGateForward<scalar>>> directions(s.dirs);
+  for (int64_t d = 0; d < s.dirs; ++d) {
+    const GateWeights& w = s.gates[layer * s.dirs + d];
+    if (s.flags.compiled)
+      point_to_compiled<scalar>(s, w, directions[d]);
+    else
+      point_to_weights<scalar>(w, /*transpose=*/true, in_place, directions[d]);
+  }
+  const Threads threads =
+      Threads::plan<scalar>(s, s.flags.compiled ? work_a_step(directions[0]) : weights_a_step(s));
+  const Tensor zero_row = zeros(x, {4 * std::max(H, K)});
   for (int64_t d = 0; d < s.dirs; ++d) {
     const int64_t index = layer * s.dirs + d;
     const GateWeights& w = s.gates[index];
     auto& here = directions[d];
     HiddenGateForward<scalar>& p = here.p;
-    point_to_weights<scalar>(w, /*transpose=*/true, in_place, here);
     point_to_masks<scalar>(s, index, memory.gate_masks, here);
     for (int64_t j = 0; j < J; ++j) {
       if (w.later_b[j]) here.bias.push_back(data<scalar>(w.later_b[j]));
@@ -117,8 +147,12 @@ void HiddenGates<scalar>::forward(const StackArguments& s, int64_t layer, scalar
       const int64_t place =
           keep ? (layer * s.dirs + d) * J * s.R + from : d * memory.gate_hidden.size(1);
       const GateWeights& w = s.gates[layer * s.dirs + d];
-      linear(matrix(memory.gate_hidden, place * 4 * K, to - from, 4 * K, 4 * K, 1),
-             matrix(x, from * D, to - from, D, D, 1), w.w_ih, w.b);
+      const Tensor sums = matrix(memory.gate_hidden, place * 4 * K, to - from, 4 * K, 4 * K, 1);
+      const Tensor inputs = matrix(x, from * D, to - from, D, D, 1);
+      if (s.flags.compiled)
+        linear(sums, inputs, directions[d].sparse[0], w.b);
+      else
+        linear(sums, inputs, w.w_ih, w.b);
       p.first_hidden = keep ? 0 : from;
       p.time.first_step = first;
       p.time.last_step = last;

@@ -53,4 +53,10 @@ STABLE_TORCH_LIBRARY(ltlstm, m) {
   m.def(
       "cell_backward(Tensor? d_h, Tensor? d_c_new, Tensor preact, Tensor c, Tensor? peephole) -> "
       "(Tensor d_preact, Tensor d_c, Tensor d_peephole)");
+  m.def(
+      "h_lstm_sparse_forward(Tensor input, Tensor h0, Tensor c0, Tensor[] weights, "
+      "Tensor? batch_sizes, Tensor? reset, bool bias, bool bidirectional, float slope) -> "
+      "(Tensor output, Tensor h_n, Tensor c_n)");
+  m.def("sparse_compile(Tensor weight, Tensor? mask, str? form) -> Tensor");
+  m.def("sparse_linear(Tensor x, Tensor matrix, Tensor? bias) -> Tensor");
 }

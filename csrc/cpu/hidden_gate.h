@@ -5,6 +5,7 @@
 // rows take slices of the outputs of each and meet after it; all else is as in the time-LSTM.
 #pragma once
 
+#include "cpu/sparse.h"
 #include "cpu/time_lstm.h"
 
 namespace ltlstm::cpu {
@@ -63,6 +64,13 @@ LTLSTM_INLINE void gate_product(int64_t active, int64_t inputs, Rows<scalar> a, 
 template <class Isa, class scalar, class Range>
 LTLSTM_INLINE void later_layer(const HiddenGateForward<scalar>& p, int64_t j, int64_t active,
                                const scalar* a, int64_t outputs, const Range& range, scalar* z) {
+  if (p.sparse) {
+    const scalar* base = p.bias ? p.bias[j] : p.time.zeros;
+    sparse_product<Isa>(p.sparse[j + 1],
+                        SparseOperands<scalar>{a, 4 * p.K, p.K, base, 0, z, 4 * outputs}, active,
+                        range.first, range.last);
+    return;
+  }
   for (int gate = 0; gate < 4; ++gate) {
     scalar* of_gate = z + gate * outputs;
     for (int64_t i = 0; i < active; ++i) {
@@ -90,8 +98,14 @@ LTLSTM_INLINE void hidden_gate_forward(const HiddenGateForward<scalar>& p, const
     // Where the first row of the slice lies in what has a row for each, or else one for each of N.
     const int64_t place = time.cells ? s.row : part.first_row;
     scalar* a = p.hidden[0] + (s.row - p.first_hidden) * 4 * K;
-    gate_product<Isa>(s.active, H, entering_h(time, s, part), p.w_hh, time.in_place, 4 * K,
-                      first_layer, a, 4 * K);
+    const Rows<scalar> entering = entering_h(time, s, part);
+    if (p.sparse)
+      sparse_product<Isa>(
+          p.sparse[0],
+          SparseOperands<scalar>{entering.data, entering.stride, 0, a, 4 * K, a, 4 * K}, s.active,
+          first_layer.first, first_layer.last);
+    else
+      gate_product<Isa>(s.active, H, entering, p.w_hh, time.in_place, 4 * K, first_layer, a, 4 * K);
     for (int64_t i = 0; i < s.active; ++i)
       activate_row(first_layer.count(), p.slope,
                    p.masks ? p.masks[0] + (s.row + i) * 4 * K + first_layer.first : nullptr,

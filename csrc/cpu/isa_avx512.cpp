@@ -6,6 +6,7 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 
 // Everything below, and nothing above, may use these instructions.
 #if defined(__clang__)

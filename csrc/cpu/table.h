@@ -7,6 +7,7 @@
 #include "cpu/hidden_gate.h"
 #include "cpu/kernels.h"
 #include "cpu/product.h"
+#include "cpu/sparse.h"
 #include "cpu/time_lstm.h"
 
 namespace ltlstm::cpu {
@@ -51,10 +52,17 @@ struct Table {
     cell_rows_backward<Isa>(p, first, last);
   }
 
+  static void product_of_sparse(const SparseMatrix<scalar>& w, const SparseOperands<scalar>& p,
+                                int64_t rows) {
+    sparse_product<Isa>(w, p, rows, 0, w.width);
+  }
+
   static const Kernels<scalar>* get() {
     static constexpr Kernels<scalar> table = {Isa::kName,
                                               Tile<Isa, scalar>::kBlock,
                                               Isa::kPairs && sizeof(scalar) == sizeof(float),
+                                              Tile<Isa, scalar>::kLanes,
+                                              Permutation<Isa, scalar>::kWindow,
                                               blocks,
                                               pack_blocks,
                                               time_forward,
@@ -62,7 +70,8 @@ struct Table {
                                               gate_forward,
                                               gate_backward,
                                               rows_forward,
-                                              rows_backward};
+                                              rows_backward,
+                                              product_of_sparse};
     return &table;
   }
 };

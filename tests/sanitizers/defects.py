@@ -19,6 +19,8 @@ RACE = Symptom((DATA_RACE,), "threads", "thread")
 NOT_IDLE = Symptom(("FAILED: a late piece finds something to do", DATA_RACE), "threads", "thread")
 OVERFLOW = Symptom(("AddressSanitizer: heap-buffer-overflow",), "memory", "address")
 UNALIGNED = Symptom(("runtime error: load of misaligned address",), "memory", "address,alignment")
+# Far past the end there may be no memory at all.
+WILD = Symptom((*OVERFLOW.texts, "AddressSanitizer: SEGV"), "memory", "address")
 
 
 class Defect(NamedTuple):
@@ -35,8 +37,9 @@ class Defect(NamedTuple):
     @property
     def unit(self) -> str:
         """The name of the one source that has to be compiled again."""
-        units = {"cpu/gang.cpp": "gang.cpp", "cpu/gang.h": "driver.cpp"}
-        return "driver.cpp" if self.by_driver else units.get(self.source, "isa_generic.cpp")
+        if self.by_driver or self.source == "cpu/gang.h":
+            return "driver.cpp"
+        return Path(self.source).name if self.source.endswith(".cpp") else "isa_generic.cpp"
 
     def plant(self, csrc: Path) -> None:
         replace(csrc / self.source, self.old, self.new, self.nth, self.of)
@@ -93,6 +96,12 @@ DEFECTS = {
         "s.before >= 0 && n < seq.batch_sizes",
         "n < seq.batch_sizes",
         OVERFLOW,
+    ),
+    "sparse lines past the last unit": Defect(
+        "cpu/sparse.h", "smaller(last - unit, kLanes)", "kLanes", OVERFLOW
+    ),
+    "columns that no matrix has": Defect(
+        "cpu/sparse_compile.cpp", "matrix.places[i] <= last;", "last < INT32_MAX;", WILD
     ),
     "full vectors only": Defect("cpu/product.h", "smaller(left, T::kLanes)", "T::kLanes", OVERFLOW),
     "a dot product past its end": Defect("cpu/dot.h", "k + T::kLanes <= K", "k < K", OVERFLOW),

@@ -4,6 +4,7 @@
 #include "cell_rows.h"
 #include "hidden_gate.h"
 #include "progress.h"
+#include "sparse.h"
 #include "time_lane.h"
 
 namespace ltlstm::sanitizers {
@@ -110,7 +111,15 @@ GateCase gate_case_of(int64_t N, int64_t H, int64_t K, int options) {
           option(options, 2),
           option(options, 3),
           /*in_place=*/options % 5 == 0,
-          /*saves=*/options % 7 != 0};
+          /*saves=*/options % 7 != 0,
+          /*compiled=*/false};
+}
+
+GateCase compiled_case_of(int64_t N, int64_t H, int64_t K, int options) {
+  GateCase of = gate_case_of(N, H, K, options);
+  of.saves = of.in_place = false;
+  of.compiled = true;
+  return of;
 }
 
 template <class scalar>
@@ -127,6 +136,12 @@ void check_all() {
     for (int64_t N : {1, 3}) check_hidden_gates<scalar>(gate_case_of(N, 7, 5, options));
   check_hidden_gates<scalar>(gate_case_of(17, 65, 33, 11));
   for (int options : {1, 26}) check_hidden_gates<scalar>(gate_case_of(1, 161, 145, options));
+  for (int options : {0, 7, 13}) check_hidden_gates<scalar>(compiled_case_of(3, 7, 5, options));
+  check_hidden_gates<scalar>(compiled_case_of(1, 161, 145, 26));
+  for (int64_t columns : {1, 7, 33, 64})
+    for (int64_t width : {1, 5, 33})
+      for (int density : {0, 30})
+        check_sparse<scalar>({width % 4 + 1, width, columns}, columns % 16, density);
   for (int64_t H : {1, 7, 65})
     for (int64_t R : {1, 17})
       for (int flags = 0; flags < 16; ++flags)

@@ -2,20 +2,24 @@
 // An H-LSTM with random inputs, run in any way of sharing its work.
 #pragma once
 
+#include <algorithm>
+
 #include "layout.h"
+#include "sparse.h"
 
 namespace ltlstm::sanitizers {
 
 struct GateCase {
   int64_t T, N, H, K, J;
-  bool bias, dropout, ragged, reset, reverse, in_place, saves;
+  bool bias, dropout, ragged, reset, reverse, in_place, saves, compiled;
 
   std::string name() const {
     std::string text = "hidden gates: T" + std::to_string(T) + " N" + std::to_string(N) + " H" +
                        std::to_string(H) + " K" + std::to_string(K) + " J" + std::to_string(J);
-    const std::pair<bool, const char*> options[] = {
-        {bias, " bias"},       {dropout, " dropout"},   {ragged, " ragged"}, {reset, " reset"},
-        {reverse, " reverse"}, {in_place, " in place"}, {saves, " saves"}};
+    const std::pair<bool, const char*> options[] = {{bias, " bias"},       {dropout, " dropout"},
+                                                    {ragged, " ragged"},   {reset, " reset"},
+                                                    {reverse, " reverse"}, {in_place, " in place"},
+                                                    {saves, " saves"},     {compiled, " compiled"}};
     for (const auto& [on, option] : options) text += on ? option : "";
     return text;
   }
@@ -29,7 +33,7 @@ class HiddenGates {
         numbers_(seed),
         layout_(of.T, of.N, of.ragged, of.reset, of.reverse, numbers_),
         rows_(layout_.rows()),
-        zeros_(of.H, 0),
+        zeros_(of.compiled ? 4 * std::max(of.H, of.K) : of.H, 0),
         inputs_(numbers_.drawn(rows_ * 4 * of.K)),
         h0_(numbers_.drawn(of.N * of.H)),
         c0_(numbers_.drawn(of.N * of.H)),
@@ -37,8 +41,10 @@ class HiddenGates {
         d_cells_(numbers_.drawn(rows_ * of.H)),
         dh_(numbers_.drawn(of.N * of.H)),
         dc_(numbers_.drawn(of.N * of.H)) {
+    if (of.compiled) add_compiled({1, 4 * of.K, of.H});
     add_weights(numbers_.drawn(4 * of.K * of.H), 4 * of.K, of.H);
     for (int64_t j = 0; j < of.J; ++j) {
+      if (of.compiled) add_compiled({4, outputs(j), of.K});
       for (int gate = 0; gate < 4; ++gate)
         add_weights(numbers_.drawn(outputs(j) * of.K), outputs(j), of.K);
       biases_.push_back(numbers_.drawn(4 * outputs(j)));
@@ -66,6 +72,7 @@ class HiddenGates {
     problem.K = K;
     problem.J = of_.J;
     problem.slope = scalar(0.25);
+    problem.sparse = of_.compiled ? sparse_.data() : nullptr;
     problem.w_hh = forward_[0].data();
     problem.later = later.data();
     problem.bias = of_.bias ? bias.data() : nullptr;
@@ -154,6 +161,12 @@ class HiddenGates {
     backward_.push_back(packed(w.data(), rows, columns, false, false));
   }
 
+  void add_compiled(cpu::SparseShape shape) {
+    const int64_t size = shape.gates * shape.width * shape.columns;
+    bytes_.push_back(compiled(numbers_.drawn(size), numbers_.flags(size), shape, std::nullopt));
+    sparse_.push_back(read_matrix<scalar>(bytes_.back()));
+  }
+
   static Buffer<scalar> unwritten(int64_t size) { return Numbers<scalar>::unwritten(size); }
 
   // Of the buffers from number `first` on.
@@ -172,6 +185,8 @@ class HiddenGates {
   const Buffer<scalar> zeros_, inputs_, h0_, c0_, d_h_, d_cells_, dh_, dc_;
   Results<scalar> forward_, backward_;  // w_hh, and what follows each hidden layer gate by gate
   Results<scalar> biases_, masks_;
+  std::vector<Buffer<uint8_t>> bytes_;
+  std::vector<SparseMatrix<scalar>> sparse_;  // instead of forward_: they point into bytes_
 };
 
 }  // namespace ltlstm::sanitizers

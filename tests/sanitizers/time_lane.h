@@ -171,14 +171,6 @@ class TimeLane {
     return to;
   }
 
-  template <class... Some>
-  Results<scalar> results(Buffer<scalar>&& first, Some&&... others) const {
-    Results<scalar> all;
-    all.push_back(std::move(first));
-    (all.push_back(std::move(others)), ...);
-    return all;
-  }
-
   const Case of_;
   const cpu::Kernels<scalar>& kernels_ = kernels_of<scalar>(of_.pairs);
   Numbers<scalar> numbers_;

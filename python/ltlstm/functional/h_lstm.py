@@ -11,7 +11,7 @@ from ltlstm import reference
 from ltlstm.functional.problem import Flags, Problem, Result, initial_state
 from ltlstm.functional.run import run, states_h
 from ltlstm.functional.stack import LSTMStates, State
-from ltlstm_kernels import h_lstm_ops
+from ltlstm_kernels import h_lstm_ops, sparse
 
 # phi of the gates' hidden layers: its slope below zero.
 ACTIVATIONS = {"leaky_relu": 0.01, "relu": 0.0}
@@ -40,6 +40,7 @@ def h_lstm(
     lengths: Tensor | None = None,
     reset: Tensor | None = None,
     return_states: bool = False,
+    compiled: Sequence[Tensor] = (),
     backend: str | None = None,
 ) -> tuple[Any, ...]:
     """A stack of LSTMs whose gates are MLPs with J >= 1 hidden layers of width K.
@@ -56,6 +57,9 @@ def h_lstm(
         gate_dropout: rate on the gates' hidden layers, while ``training``; drawn by torch, after
             the masks between layers.
         activation: of the hidden layers: "leaky_relu", of slope 0.01, or "relu".
+        compiled: for inference on the CPU, ``weights`` with each weight as
+            :func:`ltlstm_kernels.sparse.sparse_compile` gives it; then the values of ``weights``
+            are not read. Refused beside dropout, gradients and ``return_states``.
 
     Dai, Yin, Jha, "Grow and Prune Compact, Fast, and Accurate LSTMs", IEEE Trans. Computers 69(3)
     2020, arXiv 1805.11797. Equivalent to, with K rows a gate::
@@ -74,7 +78,7 @@ def h_lstm(
     h0, c0 = initial_state(op, input, hx, weights, flags, batch_sizes, layers)
     p = Problem(
         op, input, h0, c0, weights, flags, batch_sizes, lengths, reset, gate_layers=layers,
-        slope=slope,
+        slope=slope, compiled=compiled,
     )  # fmt: skip
     r = run(
         p, _h_lstm, dropout=dropout if training else 0.0, masks=p.layers - 1,
@@ -101,6 +105,8 @@ def _gate_layers(op: str, weights: Sequence[Tensor], bias: bool) -> int:
 
 
 def _h_lstm(p: Problem) -> Result:
+    if p.compiled:
+        return _sparse(p)
     if p.backend != "reference":
         return _operator(p)
     return Result(
@@ -120,3 +126,19 @@ def _operator(p: Problem) -> Result:
     if not p.states:
         return Result(r.output, r.h_n, r.c_n)
     return Result(r.output, r.h_n, r.c_n, torch.cat([r.hidden, r.output[None]]), r.cells)
+
+
+def _sparse(p: Problem) -> Result:
+    beside = {
+        "dropout": p.masks, "gate_dropout": p.gate_masks is not None, "return_states": p.states,
+        "gradients": p.save, f"backend {p.backend!r}": p.backend != "cpu",
+    }  # fmt: skip
+    for name, present in beside.items():
+        if present:
+            raise ValueError(f"{p.op}: compiled must be empty beside {name}, got {len(p.compiled)}")
+    return Result(
+        *sparse.h_lstm_sparse_forward(
+            p.input, p.h0, p.c0, p.compiled, p.batch_sizes, p.reset, bias=p.flags.bias,
+            bidirectional=p.flags.bidirectional, slope=p.slope,
+        )
+    )  # fmt: skip

@@ -57,6 +57,7 @@ class Problem:
     gate_layers: int = 0  # hidden layers in a gate, J; 0 is the plain cell
     slope: float = 0.0  # of the gates' activation below zero
     gate_masks: Tensor | None = None  # (L*dirs*J, *, 4K)
+    compiled: Sequence[Tensor] = ()  # instead of weights, of which then only sizes matter
     masks: list[Tensor] = field(default_factory=list)
     dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
     backend: str = "reference"

@@ -29,6 +29,7 @@ class GateMLPs(nn.Module):
     gate_num_layers: int
     gate_dropout: float
     activation: str
+    backend: str | None
     dense_gradients: bool
 
     def _set_gates(

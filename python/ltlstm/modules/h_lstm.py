@@ -3,9 +3,11 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ltlstm import functional
+from ltlstm.modules.compiled import compiled_weights
 from ltlstm.modules.gates import GateMLPs
 from ltlstm.modules.recurrent import Recurrent, State
 
@@ -37,6 +39,9 @@ class HLSTM(GateMLPs, Recurrent):
     Attributes:
         dense_gradients: False. While True, the gradients of the weights are those of the weights in
             use at every position, dormant ones included, which is what growth ranks them by.
+
+    Inference: in eval mode and without gradients, on the CPU, weights whose masks leave little are
+    compiled for kernels that skip the rest: :meth:`compile_sparse`.
 
     Raises, beyond LSTM's: TypeError, ValueError for arguments above that do not fit.
 
@@ -90,14 +95,27 @@ class HLSTM(GateMLPs, Recurrent):
     def _time_weights(self) -> list[Tensor]:
         return [self.weight_in_use(name) for name in self._flat_weights_names]
 
+    def _compiled(self, input: Tensor) -> list[Tensor]:
+        return compiled_weights(self, self._flat_weights_names, input)
+
+    @torch.no_grad()
+    def compile_sparse(self) -> bool:
+        """Compiles the masked weights for inference on the CPU, as the first call in eval mode
+        without gradients otherwise would; says whether such calls will use them, which they do
+        where masks are sparse enough to pay. After a change they are compiled again."""
+        weight = self._first_weight
+        return bool(self._compiled(weight.new_empty(0)))
+
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
         reset: Tensor | None, return_states: bool,
     ) -> tuple[Any, ...]:  # fmt: skip
         options = self._options()
         del options["projected"]
+        compiled = [] if return_states else self._compiled(input)
+        weights = super()._time_weights() if compiled else self._time_weights()
         return functional.h_lstm(
-            input, hx, self._time_weights(), **options, gate_dropout=self.gate_dropout,
+            input, hx, weights, compiled=compiled, **options, gate_dropout=self.gate_dropout,
             activation=self.activation, batch_sizes=batch_sizes, lengths=lengths, reset=reset,
             return_states=return_states,
         )  # fmt: skip
@@ -156,8 +174,10 @@ class HLSTMCell(GateMLPs):
         if hx is not None:
             state = (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
             state = state if batched else (state[0].unsqueeze(0), state[1].unsqueeze(0))
+        compiled = compiled_weights(self, self._names, input)
+        given = getattr if compiled else GateMLPs.weight_in_use
         _, (h, c) = functional.h_lstm(
-            x.unsqueeze(0), state, [self.weight_in_use(name) for name in self._names],
+            x.unsqueeze(0), state, [given(self, name) for name in self._names], compiled=compiled,
             bias=self.bias is not None, gate_dropout=self.gate_dropout, activation=self.activation,
             training=self.training, backend=self.backend,
         )  # fmt: skip
