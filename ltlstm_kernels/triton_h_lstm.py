@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ltlstm_kernels import triton_plan
 from ltlstm_kernels.triton_backward import h_lstm_backward_kernel
@@ -80,6 +79,8 @@ class Loop:
 
     def _launch(self, kernel: Any, tensors: dict[str, Tensor], **arguments: int) -> None:
         plan, rows = self.plan, self.rows
+        if rows.S == 0:
+            return
         none = tensors["weights"]  # a tensor that is not read
         with torch.cuda.device(rows.device) if rows.device.type == "cuda" else nullcontext():
             kernel[(rows.blocks, plan.parts)](
@@ -87,7 +88,7 @@ class Loop:
                 gate_masks=none if self.drop is None else self.drop,
                 keep=none if self.keep is None else self.keep,
                 offsets=rows.offsets,
-                steps=rows.steps(),
+                steps=rows.steps,
                 arrivals=torch.zeros(rows.blocks, dtype=torch.int32, device=rows.device),
                 H=self.H, K=self.K, J=self.J, S=rows.S, slope=self.slope,
                 REVERSE=self.reverse, LEAKY=self.slope != 0, DROPOUT=self.drop is not None,
@@ -102,7 +103,9 @@ class Loop:
         """preact (S, 4K): the x part. Writes output (S, H), with any distance between rows, and
         `saved`. Gives h_n and c_n (N, H), c_n in float32."""
         rows, h, c = self.rows, h0.clone(), c0.float().clone()
-        cells, gates, hidden = saved or (preact, preact, preact.new_empty(self.J, *preact.shape))
+        cells, gates, hidden = saved or (
+            preact, preact, preact.new_empty(self.J, rows.N, 4 * self.K)
+        )  # fmt: skip
         weights, bias = self.cell.flat()
         columns, counts = forward_lists(self.live)
         tensors = {

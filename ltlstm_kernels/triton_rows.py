@@ -11,6 +11,8 @@ class Rows:
     Attributes:
         N: rows of the first step. T, S: steps, rows in all.
         offsets: (T+1,) int64 on the device, where each step begins.
+        blocks: row blocks of a step. steps: (blocks,) int32 on the device, in how many steps a
+            block takes part.
     """
 
     def __init__(self, input: Tensor, batch_sizes: Tensor | None, block: int) -> None:
@@ -26,17 +28,12 @@ class Rows:
             self.T, self.N, self.S = len(batch_sizes), int(batch_sizes[0]), input.shape[0]
             ends = batch_sizes.cumsum(0)
             self.offsets = torch.cat([ends.new_zeros(1), ends]).to(self.device)
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.N // self.block)
-
-    def steps(self) -> Tensor:
-        """(blocks,) int32: in how many steps a block of rows takes part."""
-        if self.sizes is None:
-            return torch.full((self.blocks,), self.T, dtype=torch.int32, device=self.device)
-        first = torch.arange(self.blocks) * self.block
-        return (self.sizes > first[:, None]).sum(1, dtype=torch.int32).to(self.device)
+        self.blocks = -(-self.N // block)
+        if batch_sizes is None:
+            self.steps = torch.full((self.blocks,), self.T, dtype=torch.int32, device=self.device)
+        else:
+            first = torch.arange(self.blocks) * block
+            self.steps = (batch_sizes > first[:, None]).sum(1, dtype=torch.int32).to(self.device)
 
     def _before(self) -> Tensor:
         """(S-N,): the row of the step before, of each row from the second step on."""
