@@ -11,7 +11,14 @@ import triton
 import triton.language as tl
 
 from ltlstm_kernels.triton_cell import cell_backward, phi_backward
-from ltlstm_kernels.triton_products import barrier, gate_products, load_gates, outputs, store_gates
+from ltlstm_kernels.triton_products import (
+    barrier,
+    gate_products,
+    load_gates,
+    outputs,
+    product,
+    store_gates,
+)
 
 
 @triton.jit(do_not_specialize=["T", "J", "S"])
@@ -38,6 +45,7 @@ def h_lstm_backward_kernel(
     REVERSE: tl.constexpr, LEAKY: tl.constexpr, DROPOUT: tl.constexpr, RESET: tl.constexpr,
     CELLS: tl.constexpr, SHARED: tl.constexpr,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0)
     part = tl.program_id(1)
@@ -49,6 +57,8 @@ def h_lstm_backward_kernel(
     c0 += lead * H
     k_blocks = tl.cdiv(K, BLOCK)
     h_blocks = tl.cdiv(H, BLOCK)
+    k_tiles = tl.cdiv(4 * k_blocks, UNITS)
+    h_tiles = tl.cdiv(4 * h_blocks, UNITS)
     w_later = weights + 4 * tl.cast(K, tl.int64) * H
     w_step = 4 * tl.cast(K, tl.int64) * K
     step = tl.cast(S, tl.int64) * (4 * K)  # from hidden layer to hidden layer
@@ -70,16 +80,16 @@ def h_lstm_backward_kernel(
             before = tl.load(offsets + tl.maximum(t - 1, 0)) + lead
             had = live & (t > 0)
 
-        for tile in range(part, tl.cdiv(h_blocks, UNITS), parts):
-            out, valid = outputs(tile, H, live, UNITS, BLOCK)
-            state = row[None, :, None] * H + out[:, None, :]
-            at = row[None, :, None] * d_output_stride + out[:, None, :]
+        for tile in range(part, h_tiles, parts):
+            out, valid = outputs(tile * (UNITS // 4) + tl.arange(0, UNITS // 4), H, live, BLOCK)
+            state = row[None, :, None] * H + out
+            at = row[None, :, None] * d_output_stride + out
             d_h = tl.load(d_output + here * d_output_stride + at, mask=valid, other=0.0)
             d_h = d_h.to(tl.float32) + tl.load(dh + state, mask=valid, other=0.0)
             d_c = tl.load(dc + state, mask=valid, other=0.0)
             if CELLS:
                 d_c += tl.load(d_cells + here * H + state, mask=valid, other=0.0).to(tl.float32)
-            at = row[None, :, None] * (4 * H) + out[:, None, :]
+            at = row[None, :, None] * (4 * H) + out
             i, f, g, o = load_gates(gates + here * (4 * H) + at, H, valid)
             c = tl.load(cells + here * H + state, mask=valid, other=0.0).to(tl.float32)
             kept = valid & carried[None, :, None]
@@ -94,43 +104,42 @@ def h_lstm_backward_kernel(
 
         for back in range(J):
             j = J - 1 - back
-            lists = j * 4 * k_blocks
             if back == 0:
                 source = dz_gates + here * (4 * H)
-                stride = 4 * H
                 width = tl.cast(H, tl.int32)
             else:
                 source = dz + (j + 1) * step + here * (4 * K)
-                stride = 4 * K
                 width = tl.cast(K, tl.int32)
-            for tile in range(part, tl.cdiv(k_blocks, UNITS), parts):
-                da_i, da_f, da_g, da_o = gate_products(
-                    source, row * stride, live, width, w_later + j * w_step,
-                    columns + lists * capacity, counts + lists, k_blocks, capacity, tile, width, K, 1,
-                    K, BLOCK, DEPTH, UNITS, ROWS,
+            for tile in range(part, k_tiles, parts):
+                unit = tile * UNITS + tl.arange(0, UNITS)
+                gate, block = unit // k_blocks, unit % k_blocks
+                lists = j * 4 * k_blocks
+                da = product(
+                    source, row * (4 * width), live, width, w_later + j * w_step,
+                    columns + lists * capacity, counts + lists, capacity, gate, block, k_blocks, width,
+                    K, 1, K, BLOCK, DEPTH, UNITS, ROWS, STAGES,
                 )  # fmt: skip
-                out, valid = outputs(tile, K, live, UNITS, BLOCK)
-                at = (j * step + here * (4 * K)) + (row[None, :, None] * (4 * K) + out[:, None, :])
+                out, valid = outputs(block, K, live, BLOCK)
+                of_gate = gate[:, None, None]
+                valid &= of_gate < 4
+                at = (j * step + here * (4 * K)) + (row[None, :, None] * (4 * K) + of_gate * K + out)
                 if DROPOUT:
-                    m_i, m_f, m_g, m_o = load_gates(gate_masks + at, K, valid)
-                    da_i, da_f, da_g, da_o = da_i * m_i, da_f * m_f, da_g * m_g, da_o * m_o
+                    da *= tl.load(gate_masks + at, mask=valid, other=0.0).to(tl.float32)
                 # What was dropped is zero, and so is its gradient, on either side of phi.
-                a_i, a_f, a_g, a_o = load_gates(hidden + at, K, valid)
-                dz_i, dz_f = phi_backward(da_i, a_i, slope, LEAKY), phi_backward(da_f, a_f, slope, LEAKY)
-                dz_g, dz_o = phi_backward(da_g, a_g, slope, LEAKY), phi_backward(da_o, a_o, slope, LEAKY)
-                store_gates(dz + at, K, valid, dz_i, dz_f, dz_g, dz_o)
+                a = tl.load(hidden + at, mask=valid, other=0.0).to(tl.float32)
+                d = phi_backward(da, a, slope, LEAKY)
+                tl.store(dz + at, d.to(dz.dtype.element_ty), mask=valid)
             arrived += parts
             barrier(arrivals + group, arrived, SHARED)
 
-        for tile in range(part, tl.cdiv(h_blocks, UNITS), parts):
+        for tile in range(part, h_tiles, parts):
             lists = J * 4 * k_blocks
             d_i, d_f, d_g, d_o = gate_products(
-                dz + here * (4 * K), row * (4 * K), live, K, weights,
-                columns + lists * capacity, counts + lists, h_blocks, capacity, tile, K, H, 1, H,
-                BLOCK, DEPTH, UNITS, ROWS,
+                dz + here * (4 * K), row * (4 * K), live, K, weights, columns + lists * capacity,
+                counts + lists, capacity, tile, h_blocks, K, H, 1, H, BLOCK, DEPTH, UNITS, ROWS, STAGES,
             )  # fmt: skip
-            out, valid = outputs(tile, H, live, UNITS, BLOCK)
+            out, valid = outputs(tile * (UNITS // 4) + tl.arange(0, UNITS // 4), H, live, BLOCK)
             d_h = tl.where(carried[None, :, None], (d_i + d_f) + (d_g + d_o), 0.0)
-            tl.store(dh + row[None, :, None] * H + out[:, None, :], d_h, mask=valid)
+            tl.store(dh + row[None, :, None] * H + out, d_h, mask=valid)
         # The next step's cell reads dh in the program that wrote it: no other waits for it.
         tl.debug_barrier()

@@ -14,20 +14,25 @@ import triton
 import triton.language as tl
 
 from ltlstm_kernels.triton_cell import cell_forward, phi
-from ltlstm_kernels.triton_products import barrier, gate_products, load_gates, outputs, store_gates
+from ltlstm_kernels.triton_products import (
+    barrier,
+    gate_products,
+    load_gates,
+    outputs,
+    product,
+    store_gates,
+)
 
 
 @triton.jit
 def _hide(
-    z_i, z_f, z_g, z_o, hidden, drop, K, valid, slope, LEAKY: tl.constexpr, DROPOUT: tl.constexpr
-):
-    """Stores phi of the four gates' hidden layers, times their dropout masks."""
-    a_i, a_f = phi(z_i, slope, LEAKY), phi(z_f, slope, LEAKY)
-    a_g, a_o = phi(z_g, slope, LEAKY), phi(z_o, slope, LEAKY)
+    z, hidden, drop, at, valid, slope, LEAKY: tl.constexpr, DROPOUT: tl.constexpr
+):  # fmt: skip
+    """Stores phi(z), times its dropout mask."""
+    a = phi(z, slope, LEAKY)
     if DROPOUT:
-        m_i, m_f, m_g, m_o = load_gates(drop, K, valid)
-        a_i, a_f, a_g, a_o = a_i * m_i, a_f * m_f, a_g * m_g, a_o * m_o
-    store_gates(hidden, K, valid, a_i, a_f, a_g, a_o)
+        a *= tl.load(drop + at, mask=valid, other=0.0).to(tl.float32)
+    tl.store(hidden + at, a.to(hidden.dtype.element_ty), mask=valid)
 
 
 @triton.jit(do_not_specialize=["N", "J", "S"])
@@ -52,6 +57,7 @@ def h_lstm_forward_kernel(
     REVERSE: tl.constexpr, LEAKY: tl.constexpr, BIAS: tl.constexpr, DROPOUT: tl.constexpr,
     RESET: tl.constexpr, SAVE: tl.constexpr, DEEP: tl.constexpr, SHARED: tl.constexpr,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     group = tl.program_id(0)
     part = tl.program_id(1)
@@ -62,6 +68,8 @@ def h_lstm_forward_kernel(
     c += lead * H
     k_blocks = tl.cdiv(K, BLOCK)
     h_blocks = tl.cdiv(H, BLOCK)
+    k_tiles = tl.cdiv(4 * k_blocks, UNITS)
+    h_tiles = tl.cdiv(4 * h_blocks, UNITS)
     w_later = weights + 4 * tl.cast(K, tl.int64) * H
     w_step = 4 * tl.cast(K, tl.int64) * K
     hidden_step = tl.cast(S if SAVE else N, tl.int64) * (4 * K)
@@ -78,64 +86,68 @@ def h_lstm_forward_kernel(
         a = hidden + (here if SAVE else lead) * (4 * K)
         drop = gate_masks + here * (4 * K)
 
-        for tile in range(part, tl.cdiv(k_blocks, UNITS), parts):
-            z_i, z_f, z_g, z_o = gate_products(
-                h, row * H, carried, 0, weights, columns, counts, k_blocks, capacity, tile, H, K, H, 1,
-                BLOCK, DEPTH, UNITS, ROWS,
+        for tile in range(part, k_tiles, parts):
+            unit = tile * UNITS + tl.arange(0, UNITS)
+            gate, block = unit // k_blocks, unit % k_blocks
+            z = product(
+                h, row * H, carried, 0, weights, columns, counts, capacity, gate, block, k_blocks, H,
+                K, H, 1, BLOCK, DEPTH, UNITS, ROWS, STAGES,
             )  # fmt: skip
-            out, valid = outputs(tile, K, live, UNITS, BLOCK)
-            at = row[None, :, None] * (4 * K) + out[:, None, :]
-            x_i, x_f, x_g, x_o = load_gates(preact + here * (4 * K) + at, K, valid)
-            z_i, z_f, z_g, z_o = z_i + x_i, z_f + x_f, z_g + x_g, z_o + x_o
-            _hide(z_i, z_f, z_g, z_o, a + at, drop + at, K, valid, slope, LEAKY, DROPOUT)
+            out, valid = outputs(block, K, live, BLOCK)
+            of_gate = gate[:, None, None]
+            valid &= of_gate < 4
+            at = row[None, :, None] * (4 * K) + of_gate * K + out
+            z += tl.load(preact + here * (4 * K) + at, mask=valid, other=0.0).to(tl.float32)
+            _hide(z, a, drop, at, valid, slope, LEAKY, DROPOUT)
         arrived += parts
         barrier(arrivals + group, arrived, SHARED)
 
         if DEEP:
             for j in range(1, J):
-                lists = j * 4 * k_blocks
                 below = a + (j - 1) * hidden_step
-                for tile in range(part, tl.cdiv(k_blocks, UNITS), parts):
-                    z_i, z_f, z_g, z_o = gate_products(
+                for tile in range(part, k_tiles, parts):
+                    unit = tile * UNITS + tl.arange(0, UNITS)
+                    gate, block = unit // k_blocks, unit % k_blocks
+                    lists = j * 4 * k_blocks
+                    z = product(
                         below, row * (4 * K), live, K, w_later + (j - 1) * w_step,
-                        columns + lists * capacity, counts + lists, k_blocks, capacity, tile, K, K, K,
-                        1, BLOCK, DEPTH, UNITS, ROWS,
+                        columns + lists * capacity, counts + lists, capacity, gate, block, k_blocks, K,
+                        K, K, 1, BLOCK, DEPTH, UNITS, ROWS, STAGES,
                     )  # fmt: skip
-                    out, valid = outputs(tile, K, live, UNITS, BLOCK)
+                    out, valid = outputs(block, K, live, BLOCK)
+                    of_gate = gate[:, None, None]
+                    valid &= of_gate < 4
                     if BIAS:
-                        b = bias + (j - 1) * 4 * K + out[:, None, :]
-                        b_i, b_f, b_g, b_o = load_gates(b, K, (out < K)[:, None, :])
-                        z_i, z_f, z_g, z_o = z_i + b_i, z_f + b_f, z_g + b_g, z_o + b_o
-                    at = row[None, :, None] * (4 * K) + out[:, None, :]
-                    to = below + hidden_step + at
-                    m = drop + j * drop_step + at
-                    _hide(z_i, z_f, z_g, z_o, to, m, K, valid, slope, LEAKY, DROPOUT)
+                        b = bias + (j - 1) * 4 * K + of_gate * K + out
+                        z += tl.load(b, mask=(of_gate < 4) & (out < K), other=0.0).to(tl.float32)
+                    at = row[None, :, None] * (4 * K) + of_gate * K + out
+                    to, m = below + hidden_step, drop + j * drop_step
+                    _hide(z, to, m, at, valid, slope, LEAKY, DROPOUT)
                 arrived += parts
                 barrier(arrivals + group, arrived, SHARED)
 
-        for tile in range(part, tl.cdiv(h_blocks, UNITS), parts):
+        for tile in range(part, h_tiles, parts):
             lists = J * 4 * k_blocks
             z_i, z_f, z_g, z_o = gate_products(
                 a + (J - 1) * hidden_step, row * (4 * K), live, K, w_later + (J - 1) * w_step,
-                columns + lists * capacity, counts + lists, h_blocks, capacity, tile, K, H, K, 1,
-                BLOCK, DEPTH, UNITS, ROWS,
+                columns + lists * capacity, counts + lists, capacity, tile, h_blocks, K, H, K, 1,
+                BLOCK, DEPTH, UNITS, ROWS, STAGES,
             )  # fmt: skip
-            out, valid = outputs(tile, H, live, UNITS, BLOCK)
+            out, valid = outputs(tile * (UNITS // 4) + tl.arange(0, UNITS // 4), H, live, BLOCK)
             if BIAS:
-                b = bias + (J - 1) * 4 * K + out[:, None, :]
-                b_i, b_f, b_g, b_o = load_gates(b, H, (out < H)[:, None, :])
+                b_i, b_f, b_g, b_o = load_gates(bias + (J - 1) * 4 * K + out, H, out < H)
                 z_i, z_f, z_g, z_o = z_i + b_i, z_f + b_f, z_g + b_g, z_o + b_o
-            state = row[None, :, None] * H + out[:, None, :]
+            state = row[None, :, None] * H + out
             c_prev = tl.load(c + state, mask=valid & carried[None, :, None], other=0.0)
             i, f, g, o, c_new, h_new = cell_forward(z_i, z_f, z_g, z_o, c_prev)
             h_new = h_new.to(h.dtype.element_ty)
             tl.store(c + state, c_new, mask=valid)
             tl.store(h + state, h_new, mask=valid)
-            to = row[None, :, None] * output_stride + out[:, None, :]
+            to = row[None, :, None] * output_stride + out
             tl.store(output + here * output_stride + to, h_new, mask=valid)
             if SAVE:
                 tl.store(cells + here * H + state, c_new.to(cells.dtype.element_ty), mask=valid)
-                to = row[None, :, None] * (4 * H) + out[:, None, :]
+                to = row[None, :, None] * (4 * H) + out
                 store_gates(gates + here * (4 * H) + to, H, valid, i, f, g, o)
         arrived += parts
         barrier(arrivals + group, arrived, SHARED)

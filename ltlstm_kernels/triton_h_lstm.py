@@ -94,7 +94,7 @@ class Loop:
                 REVERSE=self.reverse, LEAKY=self.slope != 0, DROPOUT=self.drop is not None,
                 RESET=self.keep is not None, SHARED=plan.shared,
                 BLOCK=plan.block, DEPTH=plan.depth, UNITS=plan.units, ROWS=rows.block,
-                num_warps=plan.warps, num_stages=plan.stages, launch_cooperative_grid=plan.shared,
+                STAGES=plan.stages, num_warps=plan.units, launch_cooperative_grid=plan.shared,
             )  # fmt: skip
 
     def forward(

@@ -18,15 +18,15 @@ ROWS = 16  # the least that a tensor core takes, and all that a small batch has
 
 
 class Plan(NamedTuple):
-    """block: edge of a weight's blocks. depth: live blocks in one product. units: block rows of each
-    gate at a time. parts: programs that share a block of rows."""
+    """block: edge of a weight's blocks. depth: live blocks in one step of a product, `stages` of which
+    are under way. units: block rows at a time, a multiple of the four gates; a warp has one. parts:
+    programs that share a block of rows."""
 
     block: int
     depth: int
     units: int
-    parts: int
-    warps: int
     stages: int
+    parts: int
 
     @property
     def shared(self) -> bool:
@@ -48,11 +48,11 @@ def plan(N: int, H: int, K: int, dtype: torch.dtype, save: bool, processors: int
     """For a batch of N rows; `save` in training, where blocks of 32 waste fewer loads on weights that
     are dense. Without, 16, which skips more."""
     block = 32 if save else 16
-    tiles = -(-max(H, K) // block)
+    # Products in float32 are made of registers, without tensor cores.
+    depth = (32 if dtype == torch.float32 else 64) // block
     row_blocks = max(1, -(-N // ROWS))
+    tiles = -(-max(H, K) // block)
     parts = min(tiles, processors // row_blocks) if _sharing_allowed() else 1
-    # Products in float32 are made without tensor cores, of registers.
-    depth = 32 // block if dtype == torch.float32 else 64 // block
     if parts > 1:
-        return Plan(block, depth, units=1, parts=parts, warps=4, stages=3)
-    return Plan(block, depth, units=4, parts=1, warps=4, stages=2)
+        return Plan(block, depth, units=4, stages=4, parts=parts)
+    return Plan(block, depth, units=8, stages=3, parts=1)

@@ -3,8 +3,8 @@
 
 A weight of a gate layer is cut into blocks of BLOCK x BLOCK. For each of its block rows a list says
 which blocks are live (`triton_blocks.py`); the others are never read. A program has a few batch rows
-and, at a time, UNITS block rows of each of the four gates, DEPTH live blocks of each in one product:
-the products of different block rows are independent, so that each warp has its own.
+and, at a time, UNITS block rows, whose products are independent, so that each warp has its own;
+DEPTH live blocks of a row are one step of its product, and STAGES steps are under way.
 
 Values in a step pass from hop to hop through memory, where the programs that share the batch rows
 find them; what a program wrote itself it finds in its L1 cache. A barrier lies between.
@@ -41,12 +41,11 @@ def barrier(arrivals, target, SHARED: tl.constexpr):
 
 
 @triton.jit
-def outputs(tile, outs, live, UNITS: tl.constexpr, BLOCK: tl.constexpr):
-    """Which outputs a tile of block rows has (UNITS, BLOCK), and where (UNITS, ROWS, BLOCK) they exist
-    in live rows."""
-    unit = tile * UNITS + tl.arange(0, UNITS)
-    out = unit[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    return out, live[None, :, None] & (out < outs)[:, None, :]
+def outputs(block, outs, live, BLOCK: tl.constexpr):
+    """Which outputs the blocks (B,) have (B, 1, BLOCK), and where in live rows (B, ROWS, BLOCK) they
+    exist."""
+    out = (block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :])[:, None, :]
+    return out, live[None, :, None] & (out < outs)
 
 
 @triton.jit
@@ -69,80 +68,66 @@ def store_gates(pointers, step, valid, i, f, g, o):
 
 
 @triton.jit
-def _accumulate(
-    acc, source, rows, live_rows, weight, columns, count, slot, out, width, outs, out_step, in_step,
-    BLOCK: tl.constexpr, DEPTH: tl.constexpr,
+def product(
+    source, rows, live_rows, gate_step, weight, columns, counts, capacity, gate, block, blocks, width,
+    outs, out_step, in_step,
+    BLOCK: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
-    """acc (UNITS, ROWS, BLOCK) and the product over the live blocks from `slot` on.
+    """(UNITS, ROWS, BLOCK) in float32: what the block rows `block` (UNITS,) of the gates `gate` make of
+    the source.
 
-    rows (ROWS,) where a row of the source begins, columns (UNITS,) pointers to the lists, count
-    (UNITS,) their lengths, out (UNITS, BLOCK) output indices. The element of the weight at output o
-    and input k lies at o * out_step + k * in_step.
+    source: the inputs of gate i, a row's at rows (ROWS,); the others' lie `gate_step` further each.
+    weight: four matrices of outs outputs and width inputs, one behind the other; the element of
+    output o and input k lies at o * out_step + k * in_step. columns (4 * blocks, capacity), counts
+    (4 * blocks,): the lists of this layer, gate after gate.
     """
+    of_list = gate * blocks + block
+    count = tl.load(counts + of_list, mask=(block < blocks) & (gate < 4), other=0)
+    lists = (columns + of_list * capacity)[:, None]
+    sources = (source + gate * gate_step)[:, None, None] + rows[None, :, None]
+    out = (block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :])[:, None, :]
+    w_step = tl.cast(outs, tl.int64) * width
+    weights = (weight + gate * w_step)[:, None, None] + out * out_step
     k = tl.arange(0, BLOCK * DEPTH)
-    slots = slot + k // BLOCK
-    listed = slots[None, :] < count[:, None]
-    block = tl.load(columns[:, None] + slots[None, :], mask=listed, other=0)
-    inputs = block * BLOCK + (k % BLOCK)[None, :]
-    # Only the lists know it: a loaded index has no known alignment, and loads would be of one element.
-    inputs = tl.max_contiguous(tl.multiple_of(inputs, (1, BLOCK)), (1, BLOCK))
-    listed = listed & (inputs < width)
-    x = tl.load(
-        source + rows[None, :, None] + inputs[:, None, :],
-        mask=listed[:, None, :] & live_rows[None, :, None],
-        other=0.0,
-    )
-    w = tl.load(
-        weight + out[:, None, :] * out_step + inputs[:, :, None] * in_step,
-        mask=listed[:, :, None] & (out < outs)[:, None, :],
-        other=0.0,
-    )
-    # float32 as it is: TF32 would miss the accuracy of plain torch.
-    return tl.dot(x, w, acc, input_precision="ieee")
+    acc = tl.zeros((UNITS, ROWS, BLOCK), tl.float32)
+    for slot in tl.range(0, tl.max(count, axis=0), DEPTH, num_stages=STAGES):
+        slots = (slot + k // BLOCK)[None, :]
+        listed = slots < count[:, None]
+        column = tl.load(lists + slots, mask=listed, other=0)
+        inputs = column * BLOCK + (k % BLOCK)[None, :]
+        # A loaded index has no alignment that the compiler knows of; loads would be of one element.
+        inputs = tl.max_contiguous(tl.multiple_of(inputs, (1, BLOCK)), (1, BLOCK))
+        listed = listed & (inputs < width)
+        x = tl.load(
+            sources + inputs[:, None, :],
+            mask=listed[:, None, :] & live_rows[None, :, None], other=0.0,
+        )  # fmt: skip
+        w = tl.load(
+            weights + inputs[:, :, None] * in_step,
+            mask=listed[:, :, None] & (out < outs), other=0.0,
+        )  # fmt: skip
+        # float32 as it is: TF32 would miss the accuracy of plain torch.
+        acc = tl.dot(x, w, acc, input_precision="ieee")
+    return acc
 
 
 @triton.jit
 def gate_products(
-    source, rows, live_rows, gate_step, weight, columns, counts, blocks, capacity, tile, width, outs,
+    source, rows, live_rows, gate_step, weight, columns, counts, capacity, tile, blocks, width, outs,
     out_step, in_step,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
-    """The products of the four gates for one tile of units: four (UNITS, ROWS, BLOCK) of float32.
-
-    source: of gate i; the others' inputs lie `gate_step` further each. weight: four matrices of outs
-    outputs and width inputs, one behind the other. columns (4 * blocks, capacity), counts (4 *
-    blocks,): the lists of this layer's block rows, gate after gate.
-    """
-    unit = tile * UNITS + tl.arange(0, UNITS)
-    mine = unit < blocks
-    out = unit[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    n_i = tl.load(counts + unit, mask=mine, other=0)
-    n_f = tl.load(counts + blocks + unit, mask=mine, other=0)
-    n_g = tl.load(counts + 2 * blocks + unit, mask=mine, other=0)
-    n_o = tl.load(counts + 3 * blocks + unit, mask=mine, other=0)
-    longest = tl.max(tl.maximum(tl.maximum(n_i, n_f), tl.maximum(n_g, n_o)), axis=0)
-    lists = columns + unit * capacity
-    list_step = blocks * capacity
-    weight_step = tl.cast(outs, tl.int64) * width
-    z_i = tl.zeros((UNITS, ROWS, BLOCK), tl.float32)
-    z_f = tl.zeros((UNITS, ROWS, BLOCK), tl.float32)
-    z_g = tl.zeros((UNITS, ROWS, BLOCK), tl.float32)
-    z_o = tl.zeros((UNITS, ROWS, BLOCK), tl.float32)
-    for slot in range(0, longest, DEPTH):
-        z_i = _accumulate(
-            z_i, source, rows, live_rows, weight, lists, n_i, slot, out, width, outs, out_step,
-            in_step, BLOCK, DEPTH,
-        )  # fmt: skip
-        z_f = _accumulate(
-            z_f, source + gate_step, rows, live_rows, weight + weight_step, lists + list_step, n_f,
-            slot, out, width, outs, out_step, in_step, BLOCK, DEPTH,
-        )  # fmt: skip
-        z_g = _accumulate(
-            z_g, source + 2 * gate_step, rows, live_rows, weight + 2 * weight_step,
-            lists + 2 * list_step, n_g, slot, out, width, outs, out_step, in_step, BLOCK, DEPTH,
-        )  # fmt: skip
-        z_o = _accumulate(
-            z_o, source + 3 * gate_step, rows, live_rows, weight + 3 * weight_step,
-            lists + 3 * list_step, n_o, slot, out, width, outs, out_step, in_step, BLOCK, DEPTH,
-        )  # fmt: skip
+    """The four gates' products for the same UNITS / 4 blocks: four (UNITS / 4, ROWS, BLOCK)."""
+    unit = tl.arange(0, UNITS)
+    z = product(
+        source, rows, live_rows, gate_step, weight, columns, counts, capacity, unit % 4,
+        tile * (UNITS // 4) + unit // 4, blocks, width, outs, out_step, in_step,
+        BLOCK, DEPTH, UNITS, ROWS, STAGES,
+    )  # fmt: skip
+    z = z.reshape(UNITS // 4, 2, 2, ROWS, BLOCK).permute(0, 3, 4, 1, 2)
+    i_and_g, f_and_o = tl.split(z)
+    z_i, z_g = tl.split(i_and_g)
+    z_f, z_o = tl.split(f_and_o)
     return z_i, z_f, z_g, z_o
