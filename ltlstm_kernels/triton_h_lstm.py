@@ -40,6 +40,10 @@ class Cell(NamedTuple):
         return weights, torch.cat([b.reshape(-1) for b in self.later_b]) if self.later_b else weights
 
 
+def plain_copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 class Saved(NamedTuple):
     """What backward needs of one cell, in the dtype of its weights."""
 
@@ -102,7 +106,8 @@ class Loop:
     ) -> tuple[Tensor, Tensor]:
         """preact (S, 4K): the x part. Writes output (S, H), with any distance between rows, and
         `saved`. Gives h_n and c_n (N, H), c_n in float32."""
-        rows, h, c = self.rows, h0.clone(), c0.float().clone()
+        rows = self.rows
+        h, c = plain_copy(h0), plain_copy(c0.float())
         cells, gates, hidden = saved or (
             preact, preact, preact.new_empty(self.J, rows.N, 4 * self.K)
         )  # fmt: skip
@@ -130,7 +135,7 @@ class Loop:
         columns, counts = backward_lists(self.live)
         tensors = {
             "d_output": d_output, "d_cells": d_output if d_cells is None else d_cells, "dh": dh,
-            "dc": dc, "weights": weights, "columns": columns, "counts": counts, "c0": c0.float(),
+            "dc": dc, "weights": weights, "columns": columns, "counts": counts, "c0": c0.float().contiguous(),
             "hidden": saved.hidden, "cells": saved.cells, "gates": saved.gates, "dz": dz,
             "dz_gates": dz_gates,
         }  # fmt: skip

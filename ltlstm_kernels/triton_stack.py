@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ltlstm_kernels.triton_h_lstm import Cell, Loop, Saved, read
+from ltlstm_kernels.triton_h_lstm import Cell, Loop, Saved, plain_copy, read
 from ltlstm_kernels.triton_plan import ROWS
 from ltlstm_kernels.triton_rows import Rows
 
@@ -28,7 +28,7 @@ class Stack:
         self.h0, self.c0, self.slope, self.save = h0, c0, slope, save
         self.input = input.flatten(0, -2)
         self.masks = None if masks is None else masks.flatten(1, -2)
-        self.gate_masks = None if gate_masks is None else gate_masks.flatten(1, -2)
+        self.gate_masks = None if gate_masks is None else gate_masks.flatten(1, -2).contiguous()
         self.reset = None if reset is None else reset.flatten()
         self.dirs = 2 if bidirectional else 1
         self.cells = read(weights, h0.shape[0], bias)
@@ -97,7 +97,7 @@ def backward(
     )  # fmt: skip
     outputs = [*hidden.flatten(1, -2), output.flatten(0, -2)]
     cells, gates, gate_hidden = (t.flatten(1, -2) for t in (cells, gates, gate_hidden))
-    d_above = None if d_output is None else d_output.flatten(0, -2)
+    d_above = None if d_output is None else d_output.flatten(0, -2).contiguous()
     d_h0, d_c0 = torch.empty_like(h0), torch.empty_like(c0)
     d_weights: list[list[Tensor]] = [[] for _ in s.cells]
     for layer in reversed(range(s.layers)):
@@ -110,10 +110,10 @@ def backward(
         for k, cell, loop, columns in s.directions(layer):
             saved = Saved(cells[k], gates[k], gate_hidden[k * s.J : (k + 1) * s.J])
             dh, dc = (
-                torch.zeros_like(state, dtype=torch.float32) if d is None else d[k].float().clone()
-                for d, state in ((d_h_n, h0[k]), (d_c_n, c0[k]))
+                plain_copy(torch.zeros_like(h0[k]) if d is None else d[k]).float()
+                for d in (d_h_n, d_c_n)
             )
-            of_cells = None if d_cells is None else d_cells[k].flatten(0, -2)
+            of_cells = None if d_cells is None else d_cells[k].flatten(0, -2).contiguous()
             dz, dz_gates = loop.backward(d_above[:, columns], of_cells, dh, dc, c0[k], saved)
             d_h0[k], d_c0[k] = dh, dc
             d_weights[k] = loop.weight_gradients(

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The H-LSTM's Triton kernels against the oracle, in Triton's interpreter.
+
+The interpreter is chosen when Triton is imported, so each test runs in a Python of its own, where
+the Triton kernels serve the operators on CPU tensors: what is compared is what a CUDA tensor gets,
+autograd and all.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from child import run_alone
+from h_lstm_problems import BASE, EVERYTHING, HCase, arguments, call, operator, oracle, raw
+from operators import F64, OUTPUTS, Named, leaves
+from tolerance import assert_all_close
+
+EXACT = torch.float32
+HALF = [torch.bfloat16, torch.float16]
+DEEP = replace(EVERYTHING, T=4, L=2)
+CASES = [
+    HCase(T=1, N=1, D=1, H=1, K=1),
+    HCase(T=4, N=0, D=3, H=5, L=2),
+    HCase(T=3, N=17, D=9, H=33, K=65),
+    HCase(T=2, N=33, D=5, H=31, K=129, J=2, slope=0.0),
+    replace(BASE, bias=False, reset=True),
+    replace(BASE, bidirectional=True, reset=True, gate_dropout=True),
+    replace(DEEP, N=20, packed=False, bias=False),
+    DEEP,
+]
+
+
+def interpreted(function: Callable[..., None], *arguments: Any) -> None:
+    """Runs it where the operators are served by Triton kernels in the interpreter."""
+    run_alone(
+        _prepared, function.__name__, *arguments, TRITON_INTERPRET="1", OMP_NUM_THREADS="1",
+        OPENBLAS_NUM_THREADS="1",
+    )  # fmt: skip
+
+
+def _prepared(name: str, *arguments: Any) -> None:
+    import triton_interpreter as interpreter
+
+    from ltlstm_kernels import triton_ops
+
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.use_deterministic_algorithms(True)
+    triton_ops.register("CPU")
+    globals()[name](*arguments)
+    assert interpreter.launches, "no Triton kernel ran"
+
+
+@contextmanager
+def planned(**changes: Any) -> Iterator[None]:
+    """Every plan with these changes."""
+    from ltlstm_kernels import triton_plan
+
+    plan = triton_plan.plan
+    triton_plan.plan = lambda *sizes: plan(*sizes)._replace(**changes)
+    try:
+        yield
+    finally:
+        triton_plan.plan = plan
+
+
+def cast(made: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    def one(x: Any) -> Any:
+        if isinstance(x, list):
+            return [one(t) for t in x]
+        return x.detach().to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+    return {name: one(x) for name, x in made.items()}
+
+
+def run(how: Callable[..., Named], case: HCase, made: dict[str, Any], outer: Named) -> Named:
+    """The outputs, and every gradient, for the gradients `outer` of the outputs it names."""
+    wanted = {name: leaf.requires_grad_() for name, leaf in leaves(made).items()}
+    results = how(case, made)
+    found = torch.autograd.grad(
+        [results[name] for name in outer], list(wanted.values()),
+        [g.to(results[name].dtype) for name, g in outer.items()], materialize_grads=True,
+    )  # fmt: skip
+    return results | {f"d_{name}": d for name, d in zip(wanted, found, strict=True)}
+
+
+def check(
+    case: HCase, dtype: torch.dtype, paths: tuple[str, ...] = OUTPUTS,
+    change: Callable[[Any], Any] = lambda made: made,
+) -> Named:  # fmt: skip
+    """Outputs and all gradients, by the two-times rule; truth is of the values as rounded."""
+    made = change(arguments(case, dtype))
+    shapes = oracle(case, cast(made, F64))
+    g = torch.Generator().manual_seed(7)
+    outer = {name: torch.randn(shapes[name].shape, generator=g).to(dtype) for name in paths}
+    found = run(operator, case, cast(made, dtype), outer)
+    truth = run(oracle, case, cast(made, F64), outer)
+    assert_all_close(found, truth, run(oracle, case, cast(made, dtype), outer))
+    return found
+
+
+def _cases(first: int, last: int) -> None:
+    for case in CASES[first:last]:
+        check(case, EXACT)
+
+
+@pytest.mark.parametrize("first", [0, 6])
+def test_outputs_and_all_gradients(first: int) -> None:
+    interpreted(_cases, first, 6 if first == 0 else len(CASES))
+
+
+def _each_path() -> None:
+    for path in OUTPUTS:
+        check(replace(BASE, T=3), EXACT, (path,))
+
+
+def test_each_output_has_its_gradient() -> None:
+    interpreted(_each_path)
+
+
+def _half() -> None:
+    for dtype in HALF:
+        for case in (HCase(T=6, N=18, D=9, H=37, K=40), replace(BASE, J=2, reset=True, slope=0.0)):
+            check(case, dtype)
+            with torch.no_grad():
+                call(case, arguments(case, dtype), save=False)
+
+
+def test_half_precision() -> None:
+    interpreted(_half)
+
+
+def _inference() -> None:
+    for case in (CASES[2], DEEP):
+        made = arguments(case, EXACT)
+        kept = call(case, made, save=True)
+        # Other blocks, another order of sums: 16 instead of 32.
+        for name, one, other in zip(OUTPUTS, kept[:3], call(case, made, save=False), strict=False):
+            torch.testing.assert_close(one, other, msg=name)
+
+
+def test_inference_keeps_nothing_and_gives_the_same() -> None:
+    interpreted(_inference)
+
+
+def _blocks(weights: list[Tensor], block: int, density: float) -> list[Tensor]:
+    """The weights with whole blocks of the recurrent ones zero, one gate with none left."""
+    g = torch.Generator().manual_seed(3)
+
+    def thin(w: Tensor) -> Tensor:
+        gates, out, inputs = w.shape
+        live = torch.rand(gates, -(-out // block), -(-inputs // block), generator=g) < density
+        live[1] = False
+        wide = live.repeat_interleave(block, 1).repeat_interleave(block, 2)
+        return w * wide[:, :out, :inputs].to(w.dtype)
+
+    def recurrent(i: int, w: Tensor) -> Tensor:
+        if w.dim() == 3:
+            return thin(w)
+        return thin(w.unflatten(0, (4, -1))).flatten(0, 1) if i == 1 else w
+
+    return [recurrent(i, w) for i, w in enumerate(weights)]
+
+
+def _sparse(block: int) -> None:
+    import triton_interpreter as interpreter
+
+    case = HCase(T=3, N=5, D=7, H=100, K=72, J=2)
+    dense = arguments(case, EXACT)
+    thin = dense | {"weights": _blocks(dense["weights"], block, 0.2)}
+    with planned(block=block, depth=64 // block):
+        found = check(case, EXACT, change=lambda made: thin)
+        # Growth ranks dormant positions by their gradient: it is there where a weight is zero.
+        dormant = [w == 0 for w in thin["weights"]]
+        for i in (1, 3, 5):
+            assert found[f"d_weights[{i}]"][dormant[i]].any()
+        counts = []
+        for made in (dense, thin):
+            call(case, made, save=False)
+            counts.append(interpreter.loaded[-1])
+    assert counts[1] < 0.4 * counts[0]
+
+
+@pytest.mark.parametrize("block", [16, 32])
+def test_empty_blocks_are_never_read(block: int) -> None:
+    interpreted(_sparse, block)
+
+
+def _shared(parts: int) -> None:
+    import triton_interpreter as interpreter
+
+    for case in (HCase(T=4, N=20, D=5, H=70, K=100), replace(DEEP, H=37, L=1, N=18)):
+        with planned(block=16, units=4, parts=parts):
+            check(case, EXACT)
+    assert set(interpreter.columns) == {parts}
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_programs_that_share_the_units(parts: int) -> None:
+    """Each program in a process of its own: the barrier between them is a barrier."""
+    interpreted(_shared, parts)
+
+
+def _operator() -> None:
+    from torch.library import opcheck
+
+    case = replace(BASE, T=2, N=2, H=3, K=4, reset=True, gate_dropout=True)
+    made = raw(arguments(case, EXACT))
+    for t in (made["input"], *made["weights"]):
+        t.requires_grad_()
+    positional = (*made.values(), *case.flags.values())
+    opcheck(torch.ops.ltlstm.h_lstm_forward.default, (*positional, True))
+    made = raw(arguments(case, EXACT))
+    results = torch.ops.ltlstm.h_lstm_forward(*made.values(), *case.flags.values(), True)
+    grads = [torch.randn_like(t) for t in results[:5]]
+    backward = (*grads, *made.values(), results[0], *results[3:], *case.flags.values())
+    opcheck(torch.ops.ltlstm.h_lstm_backward.default, backward)
+
+
+def test_opcheck() -> None:
+    interpreted(_operator)
+
+
+def _module() -> None:
+    import ltlstm
+    import triton_interpreter as interpreter
+
+    module = ltlstm.HLSTM(5, 7, 2, gate_hidden_size=6, bidirectional=True)
+    x = torch.randn(3, 4, 5, requires_grad=True)
+    lengths = torch.tensor([3, 1, 2, 3])
+
+    def loss(run: Callable[..., Any], backend: str) -> list[Tensor]:
+        with ltlstm.use_backend(backend):
+            output, (h, c) = run(x, lengths=lengths)
+            total = output.square().sum() + h.sum() + c.sum()
+            first = torch.autograd.grad(total, [x, *module.parameters()], create_graph=True)
+            return [output, *first, *torch.autograd.grad(first[0].square().sum(), [x])]
+
+    want = loss(module, "reference")
+    for got, expected in zip(loss(module, "cpu"), want, strict=True):
+        torch.testing.assert_close(got, expected)
+    count = len(interpreter.launches)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    with ltlstm.use_backend("cpu"):
+        output = compiled(x, lengths=lengths)[0]
+        output.sum().backward()
+    torch.testing.assert_close(output, want[0])
+    assert len(interpreter.launches) == count + 8
+
+
+def test_module_second_derivative_and_compile() -> None:
+    interpreted(_module)
+
+
+def _robust() -> None:
+    for value in (float("nan"), float("inf")):
+        case = replace(BASE, T=4, N=18)
+        made = arguments(case, EXACT)
+        clean = call(case, made)
+        made["input"][1, 2, 3] = value
+        spoiled = call(case, made)
+        rows = [n for n in range(case.N) if n != 2]
+        for name, a, b in zip(OUTPUTS[:3], clean, spoiled, strict=False):
+            assert torch.equal(a[:, rows], b[:, rows]), name
+        assert spoiled[0][1:, 2].isfinite().logical_not().any()
+        assert torch.equal(spoiled[0][0], clean[0][0])
+
+
+def test_nan_and_infinity_stay_in_their_row() -> None:
+    interpreted(_robust)
