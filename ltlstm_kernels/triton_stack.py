@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from ltlstm_kernels.triton_checks import check
 from ltlstm_kernels.triton_h_lstm import Cell, Loop, Saved, plain_copy, read
 from ltlstm_kernels.triton_plan import ROWS
 from ltlstm_kernels.triton_rows import Rows
@@ -19,12 +20,13 @@ class Stack:
     """The loops of a call, and what every one of them is given."""
 
     def __init__(
-        self, input: Tensor, h0: Tensor, c0: Tensor, weights: Sequence[Tensor],
+        self, op: str, input: Tensor, h0: Tensor, c0: Tensor, weights: Sequence[Tensor],
         masks: Tensor | None, gate_masks: Tensor | None, batch_sizes: Tensor | None,
         reset: Tensor | None, bias: bool, bidirectional: bool, slope: float, save: bool,
     ) -> None:  # fmt: skip
+        check(op, input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, bias, bidirectional)
         self.leading = input.shape[:-1]
-        self.rows = Rows(input, batch_sizes, ROWS)
+        self.rows = Rows(input, h0.shape[1], batch_sizes, ROWS)
         self.h0, self.c0, self.slope, self.save = h0, c0, slope, save
         self.input = input.flatten(0, -2)
         self.masks = None if masks is None else masks.flatten(1, -2)
@@ -56,8 +58,8 @@ def forward(
     bidirectional: bool, slope: float, save: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     s = Stack(
-        input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, bias, bidirectional, slope,
-        save,
+        "h_lstm_forward", input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, bias,
+        bidirectional, slope, save,
     )  # fmt: skip
     S, count = s.rows.S, len(s.cells) if save else 0
     new, width = input.new_empty, s.dirs * s.H
@@ -92,8 +94,8 @@ def backward(
     gate_hidden: Tensor, bias: bool, bidirectional: bool, slope: float,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
     s = Stack(
-        input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, bias, bidirectional, slope,
-        save=True,
+        "h_lstm_backward", input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, bias,
+        bidirectional, slope, save=True,
     )  # fmt: skip
     outputs = [*hidden.flatten(1, -2), output.flatten(0, -2)]
     cells, gates, gate_hidden = (t.flatten(1, -2) for t in (cells, gates, gate_hidden))
