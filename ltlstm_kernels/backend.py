@@ -208,10 +208,11 @@ def _left_to_aten(chosen: str, asked: Asked) -> bool:
 
 def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
     """What the call's tensors are turned into for it. Half types are storage on the CPU, but that
-    the LSTM infers from bfloat16 weights as they are; under autocast only aten rounds the weights.
+    the LSTM infers from bfloat16 weights as they are; under autocast only aten and triton round the
+    weights.
     """
     if asked.autocast is not None:
-        return asked.autocast if backend == "aten" else torch.float32
+        return asked.autocast if backend in ("aten", "triton") else torch.float32
     if asked.op == "lstm" and asked.dtype == torch.bfloat16 and asked.inference:
         return asked.dtype
     return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype

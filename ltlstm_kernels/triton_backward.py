@@ -95,7 +95,8 @@ def h_lstm_backward_kernel(
             kept = valid & carried[None, :, None]
             begun = had[None, :, None]
             c_prev = tl.load(cells + before * H + state, mask=kept & begun, other=0.0)
-            c_prev = c_prev.to(tl.float32) + tl.load(c0 + state, mask=kept & (begun == 0), other=0.0)
+            first = tl.load(c0 + state, mask=kept & (begun == 0), other=0.0)
+            c_prev = c_prev.to(tl.float32) + first
             dz_i, dz_f, dz_g, dz_o, d_c = cell_backward(i, f, g, o, c_prev, c, d_h, d_c)
             store_gates(dz_gates + here * (4 * H) + at, H, valid, dz_i, dz_f, dz_g, dz_o)
             tl.store(dc + state, tl.where(kept, d_c, 0.0), mask=valid)
@@ -116,13 +117,14 @@ def h_lstm_backward_kernel(
                 lists = j * 4 * k_blocks
                 da = product(
                     source, row * (4 * width), live, width, w_later + j * w_step,
-                    columns + lists * capacity, counts + lists, capacity, gate, block, k_blocks, width,
-                    K, 1, K, BLOCK, DEPTH, UNITS, ROWS, STAGES,
+                    columns + lists * capacity, counts + lists, capacity, gate, block, k_blocks,
+                    width, K, 1, K, BLOCK, DEPTH, UNITS, ROWS, STAGES,
                 )  # fmt: skip
                 out, valid = outputs(block, K, live, BLOCK)
                 of_gate = gate[:, None, None]
                 valid &= of_gate < 4
-                at = (j * step + here * (4 * K)) + (row[None, :, None] * (4 * K) + of_gate * K + out)
+                at = row[None, :, None] * (4 * K) + of_gate * K + out
+                at = (j * step + here * (4 * K)) + at
                 if DROPOUT:
                     da *= tl.load(gate_masks + at, mask=valid, other=0.0).to(tl.float32)
                 # What was dropped is zero, and so is its gradient, on either side of phi.
@@ -136,7 +138,8 @@ def h_lstm_backward_kernel(
             lists = J * 4 * k_blocks
             d_i, d_f, d_g, d_o = gate_products(
                 dz + here * (4 * K), row * (4 * K), live, K, weights, columns + lists * capacity,
-                counts + lists, capacity, tile, h_blocks, K, H, 1, H, BLOCK, DEPTH, UNITS, ROWS, STAGES,
+                counts + lists, capacity, tile, h_blocks, K, H, 1, H,
+                BLOCK, DEPTH, UNITS, ROWS, STAGES,
             )  # fmt: skip
             out, valid = outputs(tile * (UNITS // 4) + tl.arange(0, UNITS // 4), H, live, BLOCK)
             d_h = tl.where(carried[None, :, None], (d_i + d_f) + (d_g + d_o), 0.0)

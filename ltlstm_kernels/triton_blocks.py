@@ -3,8 +3,8 @@
 
 Found anew at each call, on the device, from the weights themselves: nothing to keep in step with a
 mask that changes, no wait for the device, and the same work whatever is found, so that a CUDA graph
-can hold it. A block is live where any of its weights is not zero. Blocks that a size does not divide
-into are padded with zeros.
+can hold it. A block is live where any of its weights is not zero. A size that blocks do not divide
+is padded with zeros.
 """
 
 from collections.abc import Sequence

@@ -33,8 +33,8 @@ def sigmoid(z):
 
 @triton.jit
 def tanh(z):
-    """By exp of what is not positive, so that nothing overflows; near 0, where 1 - e cancels, by the
-    series, whose next term is below 1e-8 of z there."""
+    """By exp of what is not positive, so that nothing overflows; near 0, where 1 - e cancels, by
+    the series, whose next term is below 1e-8 of z there."""
     e = tl.exp(-2.0 * tl.abs(z))
     large = (1.0 - e) / (1.0 + e)
     q = z * z
@@ -56,7 +56,7 @@ def cell_forward(z_i, z_f, z_g, z_o, c_prev):
 
 @triton.jit
 def cell_backward(i, f, g, o, c_prev, c, dh, dc):
-    """Gradients of the pre-activations i, f, g, o and of the cell before, given those of h and c."""
+    """Gradients of the pre-activations i, f, g, o and of the cell before, from those of h and c."""
     tanh_c = tanh(c)
     dz_o = dh * tanh_c * o * (1.0 - o)
     dc += dh * o * (1.0 - tanh_c * tanh_c)

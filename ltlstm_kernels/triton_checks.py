@@ -41,6 +41,7 @@ def check(
         N = rows[1]
     else:
         _check_batch_sizes(op, batch_sizes, N, rows[0])
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]]
     expected = {"h0": (h0, (states, N, H)), "c0": (c0, (states, N, H))}
     for k in range(states):
         inputs = input.shape[-1] if k < dirs else dirs * H

@@ -42,7 +42,7 @@ def h_lstm_forward_kernel(
     c,  # (N, H) float32; in: c0, out: c_n
     weights,  # flat: W_hh (4K, H), J - 1 times (4, K, K), (4, H, K)
     bias,  # flat: J - 1 times (4, K), (4, H)
-    columns,  # (J*4*ceil(K/BLOCK) + 4*ceil(H/BLOCK), capacity) int32, the live blocks of each block row
+    columns,  # (J*4*ceil(K/BLOCK) + 4*ceil(H/BLOCK), capacity) int32: live blocks by block row
     counts,  # how many they are, int32
     gate_masks,  # (J, S, 4K) dropout masks, scaled
     keep,  # (S,) uint8, 0 where the state before that step is zero
@@ -90,8 +90,8 @@ def h_lstm_forward_kernel(
             unit = tile * UNITS + tl.arange(0, UNITS)
             gate, block = unit // k_blocks, unit % k_blocks
             z = product(
-                h, row * H, carried, 0, weights, columns, counts, capacity, gate, block, k_blocks, H,
-                K, H, 1, BLOCK, DEPTH, UNITS, ROWS, STAGES,
+                h, row * H, carried, 0, weights, columns, counts, capacity, gate, block, k_blocks,
+                H, K, H, 1, BLOCK, DEPTH, UNITS, ROWS, STAGES,
             )  # fmt: skip
             out, valid = outputs(block, K, live, BLOCK)
             of_gate = gate[:, None, None]
@@ -111,8 +111,8 @@ def h_lstm_forward_kernel(
                     lists = j * 4 * k_blocks
                     z = product(
                         below, row * (4 * K), live, K, w_later + (j - 1) * w_step,
-                        columns + lists * capacity, counts + lists, capacity, gate, block, k_blocks, K,
-                        K, K, 1, BLOCK, DEPTH, UNITS, ROWS, STAGES,
+                        columns + lists * capacity, counts + lists, capacity, gate, block, k_blocks,
+                        K, K, K, 1, BLOCK, DEPTH, UNITS, ROWS, STAGES,
                     )  # fmt: skip
                     out, valid = outputs(block, K, live, BLOCK)
                     of_gate = gate[:, None, None]

@@ -37,7 +37,8 @@ class Cell(NamedTuple):
         """All recurrent weights, and all later biases, one behind the other."""
         weights = torch.cat([w.reshape(-1) for w in self.layers])
         # Where there is no bias a kernel reads none: any tensor will do.
-        return weights, torch.cat([b.reshape(-1) for b in self.later_b]) if self.later_b else weights
+        bias = torch.cat([b.reshape(-1) for b in self.later_b]) if self.later_b else weights
+        return weights, bias
 
 
 def plain_copy(x: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class Loop:
     def backward(
         self, d_output: Tensor, d_cells: Tensor | None, dh: Tensor, dc: Tensor, c0: Tensor,
         saved: Saved,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """-> dz (J, S, 4K), dz_gates (S, 4H). dh, dc (N, H) float32: of h_n and c_n when called,
         then of h0 and c0."""
         dz, dz_gates = torch.empty_like(saved.hidden), torch.empty_like(saved.gates)
@@ -135,9 +136,9 @@ class Loop:
         columns, counts = backward_lists(self.live)
         tensors = {
             "d_output": d_output, "d_cells": d_output if d_cells is None else d_cells, "dh": dh,
-            "dc": dc, "weights": weights, "columns": columns, "counts": counts, "c0": c0.float().contiguous(),
-            "hidden": saved.hidden, "cells": saved.cells, "gates": saved.gates, "dz": dz,
-            "dz_gates": dz_gates,
+            "dc": dc, "weights": weights, "columns": columns, "counts": counts,
+            "c0": c0.float().contiguous(), "hidden": saved.hidden, "cells": saved.cells,
+            "gates": saved.gates, "dz": dz, "dz_gates": dz_gates,
         }  # fmt: skip
         self._launch(
             h_lstm_backward_kernel, tensors, T=self.rows.T, capacity=columns.shape[1],
@@ -148,7 +149,7 @@ class Loop:
     def weight_gradients(
         self, x: Tensor, h0: Tensor, output: Tensor, hidden: Tensor, dz: Tensor, dz_gates: Tensor
     ) -> list[Tensor]:
-        """Of the cell's tensors in the order of the flat list: dense, dormant positions included."""
+        """Of the cell's tensors in the flat list's order: dense, dormant positions included."""
         h_prev = self.rows.previous(output, h0, self.reverse)
         if self.keep is not None:
             h_prev = h_prev.masked_fill(self.keep[:, None] == 0, 0)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the H-LSTM's Triton kernels divide the work: from sizes and the device alone, never timed.
 
-Two forms of one kernel. Alone, a program runs all of its rows' work, and as many row blocks run side
-by side as the device holds. Where the batch has fewer row blocks than that, programs share the rows'
+Two forms of one kernel. Alone, a program does all the work of its rows, and as many row blocks run
+side by side as the device holds. Where the batch has fewer row blocks than that, programs share the
 units instead, launched so that all are resident, and meet after each hop.
 
-LTLSTM_TRITON_SHARED=0 keeps every program alone: for a device that others use too, where a launch of
-programs that wait for each other may find no room.
+LTLSTM_TRITON_SHARED=0 keeps every program alone: for a device that others use too, where programs
+that wait for each other may not all find room.
 """
 
 import os
@@ -18,9 +18,9 @@ ROWS = 16  # the least that a tensor core takes, and all that a small batch has
 
 
 class Plan(NamedTuple):
-    """block: edge of a weight's blocks. depth: live blocks in one step of a product, `stages` of which
-    are under way. units: block rows at a time, a multiple of the four gates; a warp has one. parts:
-    programs that share a block of rows."""
+    """block: edge of a weight's blocks. depth: live blocks in one step of a product, `stages` of
+    which are under way. units: block rows at a time, a multiple of the four gates; a warp has one.
+    parts: programs that share a block of rows."""
 
     block: int
     depth: int
@@ -45,8 +45,8 @@ def processors(device: torch.device) -> int:
 
 
 def plan(N: int, H: int, K: int, dtype: torch.dtype, save: bool, processors: int) -> Plan:
-    """For a batch of N rows; `save` in training, where blocks of 32 waste fewer loads on weights that
-    are dense. Without, 16, which skips more."""
+    """For a batch of N rows; `save` in training, where blocks of 32 waste fewer loads on weights
+    that are dense. Without, 16, which skips more."""
     block = 32 if save else 16
     # Products in float32 are made of registers, without tensor cores.
     depth = (32 if dtype == torch.float32 else 64) // block

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the H-LSTM's time loops are made of: products over live blocks, and the barrier between hops.
+"""What the H-LSTM's time loops are made of: products over live blocks, the barrier between hops.
 
 A weight of a gate layer is cut into blocks of BLOCK x BLOCK. For each of its block rows a list says
-which blocks are live (`triton_blocks.py`); the others are never read. A program has a few batch rows
-and, at a time, UNITS block rows, whose products are independent, so that each warp has its own;
-DEPTH live blocks of a row are one step of its product, and STAGES steps are under way.
+which blocks are live (`triton_blocks.py`); the others are never read. A program has a few batch
+rows and, at a time, UNITS block rows, whose products are independent, so that each warp has its
+own; DEPTH live blocks of a row are one step of its product, and STAGES steps are under way.
 
 Values in a step pass from hop to hop through memory, where the programs that share the batch rows
 find them; what a program wrote itself it finds in its L1 cache. A barrier lies between.
@@ -22,8 +22,8 @@ POLLS = tl.constexpr(1 << 22)
 
 @triton.jit
 def barrier(arrivals, target, SHARED: tl.constexpr):
-    """No program of a group goes on before `target` arrivals were counted; alone, no warp before the
-    others. What was stored before it can be loaded after it.
+    """No program of a group goes on before `target` arrivals were counted; alone, no warp before
+    the others. What was stored before it can be loaded after it.
 
     SHARED: several programs share the group's batch rows. They must all be resident.
     """
@@ -42,8 +42,8 @@ def barrier(arrivals, target, SHARED: tl.constexpr):
 
 @triton.jit
 def outputs(block, outs, live, BLOCK: tl.constexpr):
-    """Which outputs the blocks (B,) have (B, 1, BLOCK), and where in live rows (B, ROWS, BLOCK) they
-    exist."""
+    """Which outputs the blocks (B,) have (B, 1, BLOCK), and where in live rows (B, ROWS, BLOCK)
+    they exist."""
     out = (block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :])[:, None, :]
     return out, live[None, :, None] & (out < outs)
 
@@ -69,13 +69,13 @@ def store_gates(pointers, step, valid, i, f, g, o):
 
 @triton.jit
 def product(
-    source, rows, live_rows, gate_step, weight, columns, counts, capacity, gate, block, blocks, width,
-    outs, out_step, in_step,
+    source, rows, live_rows, gate_step, weight, columns, counts, capacity, gate, block, blocks,
+    width, outs, out_step, in_step,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip
-    """(UNITS, ROWS, BLOCK) in float32: what the block rows `block` (UNITS,) of the gates `gate` make of
-    the source.
+    """(UNITS, ROWS, BLOCK) in float32: what the block rows `block` (UNITS,) of the gates `gate`
+    make of the source.
 
     source: the inputs of gate i, a row's at rows (ROWS,); the others' lie `gate_step` further each.
     weight: four matrices of outs outputs and width inputs, one behind the other; the element of
@@ -114,8 +114,8 @@ def product(
 
 @triton.jit
 def gate_products(
-    source, rows, live_rows, gate_step, weight, columns, counts, capacity, tile, blocks, width, outs,
-    out_step, in_step,
+    source, rows, live_rows, gate_step, weight, columns, counts, capacity, tile, blocks, width,
+    outs, out_step, in_step,
     BLOCK: tl.constexpr, DEPTH: tl.constexpr, UNITS: tl.constexpr, ROWS: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Rows:
-    """S rows in T steps, those of a step one behind the other; a step has no more than the one before.
+    """S rows in T steps, a step's one behind the other; no step has more than the one before.
 
     Attributes:
         N: states, one for each row of the first step and some that no step reads. T, S: steps, rows
@@ -57,4 +57,6 @@ class Rows:
         A reset lies before its step: scanning back, a row is entered across the one after it.
         """
         kept = (~reset).to(torch.uint8)
-        return self.previous(kept[:, None], kept.new_ones(self.N, 1), True)[:, 0] if reverse else kept
+        if not reverse:
+            return kept
+        return self.previous(kept[:, None], kept.new_ones(self.N, 1), reverse)[:, 0]

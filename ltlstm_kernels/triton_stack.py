@@ -24,7 +24,9 @@ class Stack:
         masks: Tensor | None, gate_masks: Tensor | None, batch_sizes: Tensor | None,
         reset: Tensor | None, bias: bool, bidirectional: bool, slope: float, save: bool,
     ) -> None:  # fmt: skip
-        check(op, input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, bias, bidirectional)
+        check(
+            op, input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, bias, bidirectional
+        )
         self.leading = input.shape[:-1]
         self.rows = Rows(input, h0.shape[1], batch_sizes, ROWS)
         self.h0, self.c0, self.slope, self.save = h0, c0, slope, save
@@ -99,13 +101,12 @@ def backward(
     )  # fmt: skip
     outputs = [*hidden.flatten(1, -2), output.flatten(0, -2)]
     cells, gates, gate_hidden = (t.flatten(1, -2) for t in (cells, gates, gate_hidden))
-    d_above = None if d_output is None else d_output.flatten(0, -2).contiguous()
+    d_above = torch.zeros_like(output) if d_output is None else d_output
+    d_above = d_above.flatten(0, -2).contiguous()
     d_h0, d_c0 = torch.empty_like(h0), torch.empty_like(c0)
     d_weights: list[list[Tensor]] = [[] for _ in s.cells]
     for layer in reversed(range(s.layers)):
         x = s.above(layer - 1, outputs[layer - 1]) if layer else s.input
-        if d_above is None:
-            d_above = torch.zeros_like(outputs[layer])
         if d_hidden is not None and layer < s.layers - 1:
             d_above = d_above + d_hidden[layer].flatten(0, -2)
         d_x = torch.zeros_like(x)

@@ -45,7 +45,6 @@ def interpreted(function: Callable[..., None], *arguments: Any) -> None:
 
 def _prepared(name: str, *arguments: Any) -> None:
     import triton_interpreter as interpreter
-
     from ltlstm_kernels import triton_ops
 
     torch.utils.deterministic.fill_uninitialized_memory = True

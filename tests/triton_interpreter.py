@@ -77,13 +77,13 @@ class _Arena:
     def place(self, tensor: Any) -> Any:
         if not isinstance(tensor, Tensor):
             return tensor
-        span = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-        size = tensor.element_size()
-        count = (span if tensor.numel() else 0) + 2 * GUARD // size
+        size, extents = tensor.element_size(), zip(tensor.shape, tensor.stride(), strict=True)
+        span = 1 + sum((n - 1) * step for n, step in extents) if tensor.numel() else 0
+        count = span + 2 * GUARD // size
         memory = torch.zeros(count, dtype=tensor.dtype).share_memory_()
         copy = memory.as_strided(tensor.shape, tensor.stride(), GUARD // size).copy_(tensor)
         self.copies.append((tensor, copy))
-        end = copy.data_ptr() + (span * size if tensor.numel() else 0)
+        end = copy.data_ptr() + span * size
         self.first = np.append(self.first, np.uint64(copy.data_ptr()))
         self.end = np.append(self.end, np.uint64(end))
         order = self.first.argsort()
