@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The H-LSTM on its Triton kernels: a stack, forward and backward, from tensors to launches.
+"""The H-LSTM's time loops on Triton: one cell, forward and backward, from tensors to launches.
 
 Nothing but this file launches the kernels. The product for the inputs of all steps, before the time
 loop, and those for the weights' gradients, after it, are torch's.

@@ -192,7 +192,7 @@ def test_empty_blocks_are_never_read(block: int) -> None:
 def _shared(parts: int) -> None:
     import triton_interpreter as interpreter
 
-    for case in (HCase(T=4, N=20, D=5, H=70, K=100), replace(DEEP, H=37, L=1, N=18)):
+    for case in (HCase(T=3, N=20, D=5, H=40, K=50), replace(DEEP, T=3, H=37, L=1, N=18)):
         with planned(block=16, units=4, parts=parts):
             check(case, EXACT)
     assert set(interpreter.columns) == {parts}
