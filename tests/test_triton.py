@@ -6,8 +6,7 @@ the Triton kernels serve the operators on CPU tensors: what is compared is what 
 autograd and all.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,23 +15,9 @@ import torch
 from torch import Tensor
 
 from child import run_alone
-from h_lstm_problems import BASE, EVERYTHING, HCase, arguments, call, operator, oracle, raw
-from operators import F64, OUTPUTS, Named, leaves
-from tolerance import assert_all_close
-
-EXACT = torch.float32
-HALF = [torch.bfloat16, torch.float16]
-DEEP = replace(EVERYTHING, T=4, L=2)
-CASES = [
-    HCase(T=1, N=1, D=1, H=1, K=1),
-    HCase(T=4, N=0, D=3, H=5, L=2),
-    HCase(T=3, N=17, D=9, H=33, K=65),
-    HCase(T=2, N=33, D=5, H=31, K=129, J=2, slope=0.0),
-    replace(BASE, bias=False, reset=True),
-    replace(BASE, bidirectional=True, reset=True, gate_dropout=True),
-    replace(DEEP, N=20, packed=False, bias=False),
-    DEEP,
-]
+from h_lstm_problems import BASE, HCase, arguments, call, raw
+from operators import OUTPUTS
+from triton_problems import CASES, DEEP, EXACT, HALF, check, planned, sparse_blocks
 
 
 def interpreted(function: Callable[..., None], *arguments: Any) -> None:
@@ -52,54 +37,6 @@ def _prepared(name: str, *arguments: Any) -> None:
     triton_ops.register("CPU")
     globals()[name](*arguments)
     assert interpreter.launches, "no Triton kernel ran"
-
-
-@contextmanager
-def planned(**changes: Any) -> Iterator[None]:
-    """Every plan with these changes."""
-    from ltlstm_kernels import triton_plan
-
-    plan = triton_plan.plan
-    triton_plan.plan = lambda *sizes: plan(*sizes)._replace(**changes)
-    try:
-        yield
-    finally:
-        triton_plan.plan = plan
-
-
-def cast(made: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    def one(x: Any) -> Any:
-        if isinstance(x, list):
-            return [one(t) for t in x]
-        return x.detach().to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
-
-    return {name: one(x) for name, x in made.items()}
-
-
-def run(how: Callable[..., Named], case: HCase, made: dict[str, Any], outer: Named) -> Named:
-    """The outputs, and every gradient, for the gradients `outer` of the outputs it names."""
-    wanted = {name: leaf.requires_grad_() for name, leaf in leaves(made).items()}
-    results = how(case, made)
-    found = torch.autograd.grad(
-        [results[name] for name in outer], list(wanted.values()),
-        [g.to(results[name].dtype) for name, g in outer.items()], materialize_grads=True,
-    )  # fmt: skip
-    return results | {f"d_{name}": d for name, d in zip(wanted, found, strict=True)}
-
-
-def check(
-    case: HCase, dtype: torch.dtype, paths: tuple[str, ...] = OUTPUTS,
-    change: Callable[[Any], Any] = lambda made: made,
-) -> Named:  # fmt: skip
-    """Outputs and all gradients, by the two-times rule; truth is of the values as rounded."""
-    made = change(arguments(case, dtype))
-    shapes = oracle(case, cast(made, F64))
-    g = torch.Generator().manual_seed(7)
-    outer = {name: torch.randn(shapes[name].shape, generator=g).to(dtype) for name in paths}
-    found = run(operator, case, cast(made, dtype), outer)
-    truth = run(oracle, case, cast(made, F64), outer)
-    assert_all_close(found, truth, run(oracle, case, cast(made, dtype), outer))
-    return found
 
 
 def _cases(first: int, last: int) -> None:
@@ -146,31 +83,12 @@ def test_inference_keeps_nothing_and_gives_the_same() -> None:
     interpreted(_inference)
 
 
-def _blocks(weights: list[Tensor], block: int, density: float) -> list[Tensor]:
-    """The weights with whole blocks of the recurrent ones zero, one gate with none left."""
-    g = torch.Generator().manual_seed(3)
-
-    def thin(w: Tensor) -> Tensor:
-        gates, out, inputs = w.shape
-        live = torch.rand(gates, -(-out // block), -(-inputs // block), generator=g) < density
-        live[1] = False
-        wide = live.repeat_interleave(block, 1).repeat_interleave(block, 2)
-        return w * wide[:, :out, :inputs].to(w.dtype)
-
-    def recurrent(i: int, w: Tensor) -> Tensor:
-        if w.dim() == 3:
-            return thin(w)
-        return thin(w.unflatten(0, (4, -1))).flatten(0, 1) if i == 1 else w
-
-    return [recurrent(i, w) for i, w in enumerate(weights)]
-
-
 def _sparse(block: int) -> None:
     import triton_interpreter as interpreter
 
     case = HCase(T=3, N=5, D=7, H=100, K=72, J=2)
     dense = arguments(case, EXACT)
-    thin = dense | {"weights": _blocks(dense["weights"], block, 0.2)}
+    thin = dense | {"weights": sparse_blocks(dense["weights"], block, 0.2)}
     with planned(block=block, depth=64 // block):
         found = check(case, EXACT, change=lambda made: thin)
         # Growth ranks dormant positions by their gradient: it is there where a weight is zero.
