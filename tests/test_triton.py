@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -20,42 +19,35 @@ from operators import OUTPUTS
 from triton_problems import CASES, DEEP, EXACT, HALF, check, planned, sparse_blocks
 
 
-def interpreted(function: Callable[..., None], *arguments: Any) -> None:
-    """Runs it where the operators are served by Triton kernels in the interpreter."""
+def interpreted(*functions: Callable[[], None]) -> None:
+    """Runs them where the operators are served by Triton kernels in the interpreter."""
     run_alone(
-        _prepared, function.__name__, *arguments, TRITON_INTERPRET="1", OMP_NUM_THREADS="1",
+        _prepared, [f.__name__ for f in functions], TRITON_INTERPRET="1", OMP_NUM_THREADS="1",
         OPENBLAS_NUM_THREADS="1",
     )  # fmt: skip
 
 
-def _prepared(name: str, *arguments: Any) -> None:
+def _prepared(names: list[str]) -> None:
     import triton_interpreter as interpreter
     from ltlstm_kernels import triton_ops
 
     torch.utils.deterministic.fill_uninitialized_memory = True
     torch.use_deterministic_algorithms(True)
     triton_ops.register("CPU")
-    globals()[name](*arguments)
-    assert interpreter.launches, "no Triton kernel ran"
+    for name in names:
+        interpreter.launches.clear()
+        globals()[name]()
+        assert interpreter.launches, f"no Triton kernel ran in {name}"
 
 
-def _cases(first: int, last: int) -> None:
-    for case in CASES[first:last]:
+def _cases() -> None:
+    for case in CASES:
         check(case, EXACT)
 
 
-@pytest.mark.parametrize("first", [0, 6])
-def test_outputs_and_all_gradients(first: int) -> None:
-    interpreted(_cases, first, 6 if first == 0 else len(CASES))
-
-
-def _each_path() -> None:
+def _each_output() -> None:
     for path in OUTPUTS:
         check(replace(BASE, T=3), EXACT, (path,))
-
-
-def test_each_output_has_its_gradient() -> None:
-    interpreted(_each_path)
 
 
 def _half() -> None:
@@ -70,7 +62,7 @@ def test_half_precision() -> None:
     interpreted(_half)
 
 
-def _inference() -> None:
+def _inference_gives_the_same() -> None:
     for case in (CASES[2], DEEP):
         made = arguments(case, EXACT)
         kept = call(case, made, save=True)
@@ -79,11 +71,12 @@ def _inference() -> None:
             torch.testing.assert_close(one, other, msg=name)
 
 
-def test_inference_keeps_nothing_and_gives_the_same() -> None:
-    interpreted(_inference)
+def _sparse() -> None:
+    for block in (16, 32):
+        _sparse_in_blocks_of(block)
 
 
-def _sparse(block: int) -> None:
+def _sparse_in_blocks_of(block: int) -> None:
     import triton_interpreter as interpreter
 
     case = HCase(T=3, N=5, D=7, H=100, K=72, J=2)
@@ -102,27 +95,27 @@ def _sparse(block: int) -> None:
     assert counts[1] < 0.4 * counts[0]
 
 
-@pytest.mark.parametrize("block", [16, 32])
-def test_empty_blocks_are_never_read(block: int) -> None:
-    interpreted(_sparse, block)
+def test_empty_blocks_are_never_read() -> None:
+    interpreted(_sparse)
 
 
-def _shared(parts: int) -> None:
+def _shared() -> None:
     import triton_interpreter as interpreter
 
-    for case in (HCase(T=3, N=20, D=5, H=40, K=50), replace(DEEP, T=3, H=37, L=1, N=18)):
+    wide, deep = HCase(T=3, N=20, D=5, H=40, K=50), replace(DEEP, T=3, H=37, L=1, N=18)
+    for parts, case in ((2, wide), (3, deep)):
+        interpreter.columns.clear()
         with planned(block=16, units=4, parts=parts):
             check(case, EXACT)
-    assert set(interpreter.columns) == {parts}
+        assert set(interpreter.columns) == {parts}
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_programs_that_share_the_units(parts: int) -> None:
+def test_programs_that_share_the_units() -> None:
     """Each program in a process of its own: the barrier between them is a barrier."""
-    interpreted(_shared, parts)
+    interpreted(_shared)
 
 
-def _operator() -> None:
+def _opcheck() -> None:
     from torch.library import opcheck
 
     case = replace(BASE, T=2, N=2, H=3, K=4, reset=True, gate_dropout=True)
@@ -136,10 +129,6 @@ def _operator() -> None:
     grads = [torch.randn_like(t) for t in results[:5]]
     backward = (*grads, *made.values(), results[0], *results[3:], *case.flags.values())
     opcheck(torch.ops.ltlstm.h_lstm_backward.default, backward)
-
-
-def test_opcheck() -> None:
-    interpreted(_operator)
 
 
 def _module() -> None:
@@ -169,11 +158,11 @@ def _module() -> None:
     assert len(interpreter.launches) == count + 8
 
 
-def test_module_second_derivative_and_compile() -> None:
-    interpreted(_module)
+def test_opcheck_module_second_derivative_and_compile() -> None:
+    interpreted(_opcheck, _module)
 
 
-def _robust() -> None:
+def _nan_and_infinity_stay_in_their_row() -> None:
     for value in (float("nan"), float("inf")):
         case = replace(BASE, T=4, N=18)
         made = arguments(case, EXACT)
@@ -187,5 +176,7 @@ def _robust() -> None:
         assert torch.equal(spoiled[0][0], clean[0][0])
 
 
-def test_nan_and_infinity_stay_in_their_row() -> None:
-    interpreted(_robust)
+def test_outputs_and_all_gradients() -> None:
+    interpreted(
+        _cases, _each_output, _inference_gives_the_same, _nan_and_infinity_stay_in_their_row
+    )

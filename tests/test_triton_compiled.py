@@ -87,23 +87,22 @@ def _resources(ptx: str, capability: int) -> tuple[int, int]:
     return int(spilled[1]), int(registers[1])
 
 
-def _forms(dtype: torch.dtype, capability: int) -> Iterator[Compiled]:
+def _forms(dtype: torch.dtype, capability: int, shared: bool) -> Iterator[Compiled]:
     from ltlstm_kernels.triton_backward import h_lstm_backward_kernel as backward
     from ltlstm_kernels.triton_forward import h_lstm_forward_kernel as forward
     from ltlstm_kernels.triton_plan import plan
 
     processors = DEVICES[capability][0]
-    for N in (16, 16 * processors):
-        for kernel, save in ((forward, True), (forward, False), (backward, True)):
-            chosen = plan(N, 512, 512, dtype, save, processors)
-            yield _compile(kernel, chosen, dtype, save, capability)
+    N = 16 if shared else 16 * processors
+    for kernel, save in ((forward, True), (forward, False), (backward, True)):
+        chosen = plan(N, 512, 512, dtype, save, processors)
+        assert chosen.shared == shared
+        yield _compile(kernel, chosen, dtype, save, capability)
 
 
-def _check(capability: int, name: str) -> None:
+def _check(capability: int, name: str, shared: bool) -> None:
     dtype = getattr(torch, name)
-    forms = list(_forms(dtype, capability))
-    assert len({form.name for form in forms}) == 6
-    for form in forms:
+    for form in _forms(dtype, capability, shared):
         assert form.spilled <= (SPILLED if dtype == torch.float32 else 0), form
         assert form.registers * 32 * form.units <= 65_536, form
         assert form.shared <= DEVICES[capability][1], form
@@ -116,16 +115,22 @@ def _check(capability: int, name: str) -> None:
         for instruction in (
             r"atom\.global\.gpu\.release\.add", r"ld\.global\.gpu\.acquire", r"\btrap;"
         ):  # fmt: skip
-            assert bool(re.search(instruction, ptx)) == ("parts=1)" not in form.name), form
+            assert bool(re.search(instruction, ptx)) == shared, form
 
 
 @pytest.mark.parametrize(
-    "capability, dtype",
-    [(80, "float32"), (90, "float32"), (80, "bfloat16"), (90, "bfloat16"), (80, "float16")],
-)
-def test_resources_and_instructions(capability: int, dtype: str, tmp_path: Path) -> None:
+    "capability, dtype, shared",
+    [
+        (80, "bfloat16", False), (80, "bfloat16", True), (90, "bfloat16", False),
+        (90, "bfloat16", True), (80, "float32", True), (90, "float32", False),
+        (90, "float16", True),
+    ],
+)  # fmt: skip
+def test_resources_and_instructions(
+    capability: int, dtype: str, shared: bool, tmp_path: Path
+) -> None:
     environment = {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
-    run_alone(_check, capability, dtype, **environment)
+    run_alone(_check, capability, dtype, shared, **environment)
 
 
 def _run_time_sizes() -> None:
