@@ -31,10 +31,8 @@ _NO_KERNEL = ("aten", "reference")
 _KERNELS = ("cuda", "triton", "cpu")
 
 _HALF = (torch.bfloat16, torch.float16)
-_DTYPES = {
-    "cpu": (torch.float32, torch.float64, *_HALF),
-    "triton": (torch.float32, *_HALF),
-}
+_DTYPES = (torch.float32, torch.float64, *_HALF)
+_COMPUTES = {"cpu": _DTYPES, "triton": (torch.float32, *_HALF)}
 
 
 class Asked(NamedTuple):
@@ -143,7 +141,7 @@ def reasons(backend: str, asked: Asked) -> list[str]:
         found.append("no CUDA kernel computes h_lstm")
     if asked.device != ("cpu" if backend == "cpu" else "cuda"):
         found.append(f"the input is on {asked.device}")
-    if asked.dtype not in _DTYPES.get(backend, (asked.dtype,)):
+    if asked.dtype not in _COMPUTES.get(backend, (asked.dtype,)):
         found.append(f"it does not compute in {asked.dtype}")
     planned = launch_plan(asked) if backend == "cuda" else None
     if planned is not None and planned.forward.regime == "aten":
