@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ltlstm_kernels import triton_ops
 from ltlstm_kernels.ops import (
     AVAILABLE,
     _dispatch,
@@ -95,3 +96,4 @@ def _h_lstm_backward_fake(*arguments):
 if AVAILABLE:
     torch.library.register_fake("ltlstm::h_lstm_forward", _h_lstm_forward_fake)
     torch.library.register_fake("ltlstm::h_lstm_backward", _h_lstm_backward_fake)
+    triton_ops.register("CUDA")
