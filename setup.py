@@ -182,7 +182,8 @@ class BuildLibraries(BuildExtension):
     def compile_cuda(self, source):
         """The object; beside it lies what the compiler said, which is not for the screen."""
         target = Path(self.build_temp, Path(source).with_suffix(".cu.o").name)
-        if not target.exists() or self.force or target.stat().st_mtime < newest_input(source, target):
+        made = target.stat().st_mtime if target.exists() and not self.force else 0.0
+        if made < newest_input(source, target):
             command = nvcc_command(home, source, str(target), architectures(source))
             print(*command)
             run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
