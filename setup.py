@@ -11,8 +11,11 @@ nvcc is. TORCH_CUDA_ARCH_LIST, as for any torch extension, names other architect
 import os
 import re
 import shutil
+import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, include_path
 ROOT = Path(__file__).resolve().parent
 CSRC = str(ROOT / "csrc")  # absolute: ninja runs in the build folder
 TORCH_TARGET = (2, 10)
-CUDA_ARCHITECTURES = "8.0;9.0"
+CUDA_ARCHITECTURES = "8.0;9.0a"
 CXX_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread", "-g0"]
 # GCC 12 takes an empty std::optional of a shared pointer for an uninitialised one.
 CXX_FLAGS += ["-Wno-maybe-uninitialized"]
@@ -61,15 +64,25 @@ def wants_cuda(cuda_sources: list[str], home: str | None) -> bool:
     return switch != "0" and bool(cuda_sources) and home is not None
 
 
-def gencode_flags() -> list[str]:
-    """One -gencode for each listed architecture; the GPU of this machine is not asked."""
-    flags = []
-    for arch in re.split(r"[;\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHITECTURES):
+def architectures(source: str) -> list[str]:
+    """What a source is compiled for; the GPU of this machine is not asked. Clusters came with 9.0:
+    where nothing listed has them, their kernels are compiled all the same, and never run."""
+    listed = os.environ.get("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHITECTURES
+    found = [arch for arch in re.split(r"[;\s]+", listed) if arch]
+    if not source.endswith("_cluster.cu"):
+        return found
+    return [arch for arch in found if int(arch.partition(".")[0]) >= 9] or ["9.0a"]
+
+
+def nvcc_command(home: str, source: str, target: str, archs: Sequence[str]) -> list[str]:
+    flags = ["-std=c++17", "-O3", f"-I{CSRC}", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
+    flags.append("-Xptxas=-v")  # registers and spills of each kernel
+    for arch in archs:
         number = arch.removesuffix("+PTX").replace(".", "")
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
         if arch.endswith("+PTX"):
             flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
-    return flags
+    return [f"{home}/bin/nvcc", *flags, "-c", source, "-o", target]
 
 
 cuda_sources = sources("csrc/cuda/*.cu")
@@ -126,7 +139,7 @@ if build_cuda:
             "_ops_cuda",
             sources("csrc/*.cpp") + cuda_bindings,
             include_dirs=[f"{home}/include"],
-            library_dirs=[f"{home}/lib64"],
+            library_dirs=[f"{home}/lib64", f"{home}/lib"],
             # Static: the library then loads beside a torch of another CUDA release, or of none.
             libraries=["cudart_static", "rt", "dl"],
             extra_compile_args=CXX_FLAGS,
@@ -151,17 +164,22 @@ class BuildLibraries(BuildExtension):
         self.build_temp = str(self.objects / ext.name)
         os.makedirs(self.build_temp, exist_ok=True)
         if ext.name == "ltlstm_kernels._ops_cuda":
-            ext.extra_objects = [self.compile_cuda(source) for source in cuda_sources]
+            jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+            with ThreadPoolExecutor(jobs) as pool:
+                ext.extra_objects = list(pool.map(self.compile_cuda, cuda_sources))
         super().build_extension(ext)
 
     def compile_cuda(self, source):
+        """The object; beside it lies what the compiler said, which is not for the screen."""
         target = Path(self.build_temp, Path(source).with_suffix(".cu.o").name)
         newest = max(Path(ROOT, file).stat().st_mtime for file in [source, "setup.py", *headers])
         if self.force or not target.exists() or target.stat().st_mtime < newest:
-            flags = ["-std=c++17", "-O3", f"-I{CSRC}", "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall"]
-            self.spawn(
-                [f"{home}/bin/nvcc", *flags, *gencode_flags(), "-c", source, "-o", str(target)]
-            )
+            command = nvcc_command(home, source, str(target), architectures(source))
+            print(*command)
+            run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            if run.returncode != 0:
+                raise SystemExit(f"{source}: nvcc failed\n{run.stdout.decode()}")
+            target.with_suffix(".log").write_bytes(run.stdout)
         return str(target)
 
 

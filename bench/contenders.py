@@ -66,44 +66,45 @@ def lengths(case: Case) -> Tensor:
     return torch.linspace(case.T, shortest * case.T, case.N).round().long()
 
 
-def data(row: Row, dtype: torch.dtype) -> Data:
+def data(row: Row, dtype: torch.dtype, device: str = "cpu") -> Data:
     """In the row's own dtype first, and then cast: truth is of the values as rounded."""
     padded = replace(row.case, packed=False)
     made = arguments(padded, row.dtype, lanes=2 if row.module == "LTLSTM" else 1)
-    input, h0, c0 = (made[name].to(dtype) for name in ("input", "h0", "c0"))
-    weights = [w.to(dtype) for w in [*made["weights"], *made.get("traj_weights", [])]]
+    input, h0, c0 = (made[name].to(device, dtype) for name in ("input", "h0", "c0"))
+    weights = [w.to(device, dtype) for w in [*made["weights"], *made.get("traj_weights", [])]]
     packed = pack_padded_sequence(input, lengths(row.case)) if row.case.packed else input
     return Data(packed, input, (h0, c0), weights)
 
 
-def _module(kind: Callable[..., nn.Module], row: Row, d: Data, **options: Any) -> nn.Module:
+def module(kind: Callable[..., nn.Module], row: Row, d: Data, **options: Any) -> nn.Module:
+    """A module of the row's sizes with the row's weights, where the data are."""
     c = row.case
-    module = kind(c.D, c.H, c.L, dtype=d.hx[0].dtype, **options)
-    count = len(list(module.parameters()))  # a module without a layer lane takes the time lane's
+    made = kind(c.D, c.H, c.L, dtype=d.hx[0].dtype, device=d.hx[0].device, **options)
+    count = len(list(made.parameters()))  # a module without a layer lane takes the time lane's
     with torch.no_grad():
-        for parameter, weight in zip(module.parameters(), d.weights[:count], strict=True):
+        for parameter, weight in zip(made.parameters(), d.weights[:count], strict=True):
             parameter.copy_(weight)
-    return module
+    return made
 
 
-def _step(row: Row, module: nn.Module, input: Tensor | PackedSequence, hx: State) -> Call:
+def step(row: Row, made: nn.Module, input: Tensor | PackedSequence, hx: State) -> Call:
     """The call that the row's mode asks for."""
     if row.mode == "forward":
 
         def forward() -> Results:
-            output = module(input, hx)[0]
+            output = made(input, hx)[0]
             return (output.data if row.case.packed else output,)
 
         return Call(forward)
     packed = isinstance(input, PackedSequence)
     leaf = (input.data if packed else input).detach().requires_grad_()
     given = PackedSequence(leaf, *input[1:]) if packed else leaf
-    wanted = [leaf, *module.parameters()]
+    wanted = [leaf, *made.parameters()]
     g = torch.Generator().manual_seed(1)
-    d_output = torch.randn((*leaf.shape[:-1], row.case.H), generator=g).to(leaf.dtype)
+    d_output = torch.randn((*leaf.shape[:-1], row.case.H), generator=g).to(leaf)
 
     def training() -> Results:
-        output = module(given, hx)[0]
+        output = made(given, hx)[0]
         output = output.data if packed else output
         return (output, *torch.autograd.grad(output, wanted, d_output))
 
@@ -113,10 +114,10 @@ def _step(row: Row, module: nn.Module, input: Tensor | PackedSequence, hx: State
 class _CellLoop(nn.Module):
     """nn.LSTMCell over the steps, with nn.LSTM's constructor and results."""
 
-    def __init__(self, D: int, H: int, L: int, dtype: torch.dtype) -> None:
+    def __init__(self, D: int, H: int, L: int, **factory: Any) -> None:
         assert L == 1
         super().__init__()
-        self.cell = nn.LSTMCell(D, H, dtype=dtype)
+        self.cell = nn.LSTMCell(D, H, **factory)
 
     def forward(self, input: Tensor, hx: State) -> tuple[Tensor, State]:
         h, c = hx[0][0], hx[1][0]
@@ -129,7 +130,7 @@ class _CellLoop(nn.Module):
 
 def _cell(row: Row, d: Data) -> Call:
     """One step by nn.LSTMCell as one calls it, with no loop around."""
-    cell = _module(_CellLoop, row, d).cell
+    cell = module(_CellLoop, row, d).cell
     x, hx = d.padded[0], (d.hx[0][0], d.hx[1][0])
     return Call(lambda: (cell(x, hx)[0],))
 
@@ -141,7 +142,7 @@ def _mv(row: Row, d: Data) -> Call:
 
 
 def _ours(row: Row, d: Data, name: str | None) -> Call:
-    return _step(row, _module(getattr(ltlstm, row.module), row, d, backend=name), d.input, d.hx)
+    return step(row, module(getattr(ltlstm, row.module), row, d, backend=name), d.input, d.hx)
 
 
 def _lanes(row: Row, d: Data, on: bool) -> Call:
@@ -156,8 +157,8 @@ def _lanes(row: Row, d: Data, on: bool) -> Call:
 
 def chosen(row: Row, d: Data) -> str:
     """The backend that serves the row where none is named."""
-    module = _module(getattr(ltlstm, row.module), row, d)
-    served = ltlstm.explain(module, d.input, d.hx).backend
+    made = module(getattr(ltlstm, row.module), row, d)
+    served = ltlstm.explain(made, d.input, d.hx).backend
     assert served is not None
     return served
 
@@ -208,7 +209,7 @@ def _without_onednn() -> Iterator[None]:
 
 def contenders(row: Row, d: Data, threads: int) -> dict[str, Contender]:
     """Ours and every peer of the row that is installed. `auto` is timed where it is not `cpu`."""
-    lstm = partial(_module, nn.LSTM, row, d)
+    lstm = partial(module, nn.LSTM, row, d)
     same = row.module == "LSTM"  # a peer that is an LSTM computes the row's own problem
     padded = replace(row, case=replace(row.case, packed=False))
     make: dict[str, Callable[[], Contender]] = {
@@ -217,12 +218,12 @@ def contenders(row: Row, d: Data, threads: int) -> dict[str, Contender]:
             _ours(row, d, "cpu")._replace(around=partial(_threads, 1)), comparable=False
         ),
         AUTO: lambda: Contender(_ours(row, d, None)),
-        TORCH: lambda: Contender(_step(row, lstm(), d.input, d.hx), same),
+        TORCH: lambda: Contender(step(row, lstm(), d.input, d.hx), same),
         TORCH_PLAIN: lambda: Contender(
-            _step(row, lstm(), d.input, d.hx)._replace(around=_without_onednn), same
+            step(row, lstm(), d.input, d.hx)._replace(around=_without_onednn), same
         ),
         CELL: lambda: Contender(_cell(row, d)),
-        CELL_LOOP: lambda: Contender(_step(row, _module(_CellLoop, row, d), d.input, d.hx)),
+        CELL_LOOP: lambda: Contender(step(row, module(_CellLoop, row, d), d.input, d.hx)),
         ONNX: lambda: Contender(
             Call(onnx_lstm.forward(row.case, d.padded, *d.hx, d.weights, threads))
         ),
@@ -230,20 +231,20 @@ def contenders(row: Row, d: Data, threads: int) -> dict[str, Contender]:
         LANES_OFF: lambda: Contender(_lanes(row, d, on=False)),
         MV: lambda: Contender(_mv(row, d), comparable=False),
         OUR_LSTM: lambda: Contender(
-            _step(row, _module(ltlstm.LSTM, row, d, backend="cpu"), d.input, d.hx), False
+            step(row, module(ltlstm.LSTM, row, d, backend="cpu"), d.input, d.hx), False
         ),
         PADDED: lambda: Contender(
-            _step(padded, _module(ltlstm.LSTM, row, d, backend="cpu"), d.padded, d.hx), False
+            step(padded, module(ltlstm.LSTM, row, d, backend="cpu"), d.padded, d.hx), False
         ),
-        TORCH_PADDED: lambda: Contender(_step(padded, lstm(), d.padded, d.hx), False),
+        TORCH_PADDED: lambda: Contender(step(padded, lstm(), d.padded, d.hx), False),
     }
     names = [CPU, *[AUTO] * (chosen(row, d) != CPU), *row.peers]
     return {name: make[name]() for name in names if name != ONNX or onnx_lstm.missing is None}
 
 
-def plain(row: Row, dtype: torch.dtype) -> Results:
+def plain(row: Row, dtype: torch.dtype, device: str = "cpu") -> Results:
     """The row by plain torch: its truth in float64, and the error to expect in its own dtype."""
-    d = data(row, dtype)
+    d = data(row, dtype, device)
     if row.module == "LTLSTM":
         return _ours(row, d, "reference").run()
-    return _step(row, _module(nn.LSTM, row, d), d.input, d.hx).run()
+    return step(row, module(nn.LSTM, row, d), d.input, d.hx).run()

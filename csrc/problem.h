@@ -31,16 +31,26 @@ struct TimeLstmForward {
                        // plain ones
   const scalar* w_hh;  // (4H, P)
   const scalar* w_hr;  // (P, H) or null
+  const scalar* x;     // (R, D), and what follows of the weights, or null: then gates holds
+                       // W_ih x + b_ih + b_hh on entry
+  int64_t D;
+  const scalar* w_ih;  // (4H, D) as it is
+  const scalar* b_ih;  // (4H) or null, b_hh too
+  const scalar* b_hh;
   const scalar* peephole;  // (3, H) or null
   const scalar* zeros;     // (max(H, P))
   const scalar* h0;        // (N, P)
-  scalar* gates;           // (., 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
+  scalar* gates;           // (., 4H) out: i, f, g, o where cells is not null, else scratch
   int64_t first_gates;     // the row that the first row of gates is of
   scalar* cells;           // (R, H) or null
   scalar* hidden;          // (R, P)
   scalar* h;               // (N, P) in: h0; out: h_n
   scalar* c;               // (N, H) in: c0; out: c_n
   scalar* scratch;         // (N, H) with a projection, or null
+  uint32_t* rounded;       // (pieces of the gang or 1, N, P / 2) where w_hh is packed in pairs of
+                           // bfloat16, which h is then rounded to, or null; with it:
+  const uint16_t* half_inputs;  // (., 4H) bfloat16, W_ih x, rows as those of gates
+  const scalar* bias;           // (4H) or null
   scalar* gathered;  // (pieces of the gang or 1, N, P) where rows do not all come from the same
                      // place, or null
 };

@@ -17,16 +17,18 @@ from typing import NamedTuple
 import torch
 
 import ltlstm_kernels
-from ltlstm_kernels.measured import Sizes, aten_is_faster
+from ltlstm_kernels import plan
+from ltlstm_kernels.measured import Sizes, aten_is_faster, cuda_is_faster
 
 BACKENDS = ("auto", "cuda", "triton", "cpu", "aten", "reference")
 
-# `auto` takes the first of these that can run.
-_PREFERENCE = ("cuda", "cpu", "aten", "reference")
+# `auto` takes the first of these that can run; no kernel but its own reaches a device.
+_PREFERENCE = {"cuda": ("cuda", "aten", "reference"), "cpu": ("cpu", "aten", "reference")}
+_NO_KERNEL = ("aten", "reference")
 _KERNELS = ("cuda", "triton", "cpu")
 
 _HALF = (torch.bfloat16, torch.float16)
-_CPU_DTYPES = (torch.float32, torch.float64, *_HALF)
+_DTYPES = (torch.float32, torch.float64, *_HALF)
 
 
 class Asked(NamedTuple):
@@ -38,7 +40,9 @@ class Asked(NamedTuple):
     beyond_torch: Sequence[str]  # features that torch's own LSTM lacks
     python_only: str | None  # why a kernel would not see the whole call, as under vmap
     autocast: torch.dtype | None = None  # the dtype that autocast asks for
-    sizes: Sizes | None = None  # where the table of measurements knows the operator
+    sizes: Sizes | None = None  # where the tables of measurements know the operator
+    inference: bool = False  # no gradient, no states of every step, no dropout
+    shape: plan.Shape | None = None  # of a stack that is not on the CPU
 
 
 class _Local(threading.local):
@@ -126,9 +130,23 @@ def reasons(backend: str, asked: Asked) -> list[str]:
         found.append(missing)
     if asked.device != backend:
         found.append(f"the input is on {asked.device}")
-    if backend == "cpu" and asked.dtype not in _CPU_DTYPES:
+    if backend == "cpu" and asked.dtype not in _DTYPES:
         found.append(f"it does not compute in {asked.dtype}")
+    planned = launch_plan(asked) if backend == "cuda" else None
+    if planned is not None and planned.forward.regime == "aten":
+        found.append("no kernel for this shape: " + "; ".join(planned.reason.splitlines()))
     return found
+
+
+def launch_plan(asked: Asked) -> plan.Plan | None:
+    """How the call would run on the GPU at hand; None where there is none, or nothing to plan."""
+    if asked.device != "cuda" or asked.shape is None or torch.compiler.is_compiling():
+        return None
+    dtype, facts = asked.autocast or asked.dtype, plan.device_facts()
+    known = ltlstm_kernels.libraries()["_C"].loaded and dtype in _DTYPES
+    if facts is None or not known or 0 in (asked.shape.T, asked.shape.N):
+        return None
+    return plan.make_plan(asked.shape, dtype, facts)
 
 
 def choose(backend: str | None, asked: Asked) -> str:
@@ -147,8 +165,10 @@ def choose(backend: str | None, asked: Asked) -> str:
 
 
 def _automatic(asked: Asked) -> str:
-    chosen = next(name for name in _PREFERENCE if not reasons(name, asked))
-    if chosen == "cpu" and _slower_than_aten(asked):
+    for chosen in _PREFERENCE.get(asked.device, _NO_KERNEL):
+        if not reasons(chosen, asked):
+            break
+    if chosen in ("cpu", "cuda") and _left_to_aten(chosen, asked):
         return "aten"  # a choice, not a fallback
     if chosen not in _KERNELS and strict():
         kernel = asked.device if asked.device in _KERNELS else "cpu"
@@ -160,19 +180,27 @@ def _automatic(asked: Asked) -> str:
     return chosen
 
 
-def _slower_than_aten(asked: Asked) -> bool:
+def _left_to_aten(chosen: str, asked: Asked) -> bool:
     if torch.compiler.is_compiling():  # first: a look at the sizes would make them constants
         return False
-    if asked.sizes is None or asked.dtype != torch.float32 or asked.autocast is not None:
+    if asked.sizes is None or reasons("aten", asked):
         return False
-    return aten_is_faster(asked.op, asked.sizes) and not reasons("aten", asked)
+    if chosen == "cuda":
+        half = (asked.autocast or asked.dtype) in _HALF
+        return not (half and cuda_is_faster(asked.op, asked.sizes))
+    if asked.dtype != torch.float32 or asked.autocast is not None:
+        return False
+    return aten_is_faster(asked.op, asked.sizes)
 
 
 def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
-    """What the call is computed in. Half types are storage on the CPU; under autocast only aten
-    rounds the weights."""
+    """What the call's tensors are turned into for it. Half types are storage on the CPU, but that
+    the LSTM infers from bfloat16 weights as they are; under autocast only aten rounds the weights.
+    """
     if asked.autocast is not None:
         return asked.autocast if backend == "aten" else torch.float32
+    if asked.op == "lstm" and asked.dtype == torch.bfloat16 and asked.inference:
+        return asked.dtype
     return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype
 
 
@@ -184,6 +212,9 @@ def notes(backend: str, asked: Asked) -> list[str]:
     if inner != dtype:
         found.append(f"computed in {inner}, returned in {dtype}")
     if backend == "aten" and asked.device == "cuda":
+        found.append(
+            "auto leaves a call on a GPU to aten where our kernels have not been measured faster"
+        )
         found.append("aten copies the weights at each call: they do not lie in one piece of memory")
     if backend == "reference":
         found.append("plain torch loops: several torch calls a time step")

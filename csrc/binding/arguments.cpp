@@ -12,18 +12,20 @@ class Reader {
          int64_t expected)
       : stack_(stack), list_(list), tensors_(tensors) {
     const int64_t size = static_cast<int64_t>(tensors.size());
-    require(size == expected, stack.op, list,
-            "hold " + std::to_string(expected) + " tensors for these flags", std::to_string(size));
+    if (size != expected)
+      refuse(stack.op, list, "hold " + std::to_string(expected) + " tensors for these flags", size);
   }
 
-  Tensor next(const Sizes& sizes) {
+  Tensor next(Shape sizes) {
     const Tensor& t = tensors_[index_];
-    stack_.require_shape(std::string(list_) + "[" + std::to_string(index_) + "]", t, sizes);
+    if (!fits(t, stack_.type, sizes))
+      refuse_tensor(stack_.op, std::string(list_) + "[" + std::to_string(index_) + "]", t,
+                    stack_.type, sizes);
     ++index_;
     return t;
   }
 
-  OptionalTensor next_if(bool present, const Sizes& sizes) {
+  OptionalTensor next_if(bool present, Shape sizes) {
     return present ? OptionalTensor(next(sizes)) : OptionalTensor();
   }
 
@@ -52,38 +54,45 @@ CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t
 StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0,
                                const Tensor& c0, const std::vector<Tensor>& flat_weights,
                                const OptionalTensor& all_masks, const OptionalTensor& batch_sizes,
-                               const OptionalTensor& reset, Flags flags)
+                               const OptionalTensor& reset, Flags flags, bool allows_half)
     : op(op),
       flags(flags),
       type(input.scalar_type()),
       dirs(flags.bidirectional ? 2 : 1),
       reset_(reset) {
-  require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
-          "be float32 or float64", name_of(type));
+  if (half())
+    require(allows_half, op, "input", "be float32 or float64", name_of(type));
+  else
+    require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
+            allows_half ? "be float32, float64 or bfloat16" : "be float32 or float64",
+            name_of(type));
   const bool packed = batch_sizes.has_value();
-  const Sizes shape = sizes_of(input);
+  const Shape shape = input.sizes();
   require(shape.size() == (packed ? 2 : 3), op, "input",
           packed ? "have 2 dimensions (rows, features) beside batch_sizes"
                  : "have 3 dimensions (T, N, features)",
-          std::to_string(shape.size()));
-  require(h0.dim() == 3 && c0.dim() == 3, op, "h0 and c0", "have 3 dimensions",
-          std::to_string(h0.dim()) + " and " + std::to_string(c0.dim()));
+          shape.size());
+  if (h0.dim() != 3 || c0.dim() != 3)
+    refuse(op, "h0 and c0", "have 3 dimensions",
+           std::to_string(h0.dim()) + " and " + std::to_string(c0.dim()));
   rows = Sizes(shape.begin(), shape.end() - 1);
   D = shape.back();
   N = packed ? h0.size(1) : rows[1];
   P = h0.size(2);
   H = c0.size(2);
-  require(H > 0 && P > 0, op, "hidden size", "be positive",
-          std::to_string(H) + " and " + std::to_string(P));
-  require(flags.projected || P == H, op, "h0", "have the width of c0 without a projection",
-          text(sizes_of(h0)) + " and " + text(sizes_of(c0)));
+  if (H <= 0 || P <= 0)
+    refuse(op, "hidden size", "be positive", std::to_string(H) + " and " + std::to_string(P));
+  if (!flags.projected && P != H)
+    refuse(op, "h0", "have the width of c0 without a projection",
+           text(h0.sizes()) + " and " + text(c0.sizes()));
 
   const int64_t per_cell = 2 + 2 * flags.bias + flags.projected + flags.peephole;
   const int64_t count = static_cast<int64_t>(flat_weights.size());
-  require(
-      count > 0 && count % (per_cell * dirs) == 0, op, "weights",
-      "hold a positive multiple of " + std::to_string(per_cell * dirs) + " tensors for these flags",
-      std::to_string(count));
+  if (count == 0 || count % (per_cell * dirs) != 0)
+    refuse(op, "weights",
+           "hold a positive multiple of " + std::to_string(per_cell * dirs) +
+               " tensors for these flags",
+           count);
   L = count / (per_cell * dirs);
 
   if (packed) {
@@ -95,22 +104,25 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
     T = rows[0];
     batch_sizes_.assign(T, N);
   }
-  offsets_.assign(1, 0);
+  offsets_.reserve(T + 1);
+  offsets_.push_back(0);
   for (int64_t t = 0; t < T; ++t) {
     const int64_t size = batch_sizes_[t], most = t == 0 ? N : batch_sizes_[t - 1];
-    require(0 <= size && size <= most, op, "batch_sizes", "not increase, and lie within the batch",
-            std::to_string(size) + " after " + std::to_string(most));
+    if (size < 0 || size > most)
+      refuse(op, "batch_sizes", "not increase, and lie within the batch",
+             std::to_string(size) + " after " + std::to_string(most));
     offsets_.push_back(offsets_.back() + size);
   }
   R = offsets_.back();
-  require(!packed || R == rows[0], op, "batch_sizes",
-          "sum to the rows of input, " + std::to_string(rows[0]), std::to_string(R));
+  if (packed && R != rows[0])
+    refuse(op, "batch_sizes", "sum to the rows of input, " + std::to_string(rows[0]), R);
 
   require_shape("input", input, per_row(D));
   require_shape("h0", h0, {L * dirs, N, P});
   require_shape("c0", c0, {L * dirs, N, H});
   if (reset) require_tensor(op, "reset", *reset, ScalarType::Bool, rows);
   Reader reader(*this, "weights", flat_weights, L * dirs * per_cell);
+  weights.reserve(L * dirs);
   for (int64_t i = 0; i < L * dirs; ++i)
     weights.push_back(next_cell(reader, flags, i < dirs ? D : width(), H, P, /*recurrent=*/true));
   if (!all_masks) return;

@@ -27,14 +27,17 @@ class StackArguments {
  public:
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
                  const std::vector<Tensor>& weights, const OptionalTensor& masks,
-                 const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags);
+                 const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags,
+                 bool allows_half = false);
 
   // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a
   // layer.
   std::vector<CellWeights> layer_lane_weights(const std::vector<Tensor>& traj_weights) const;
 
-  void require_shape(const std::string& argument, const OptionalTensor& t,
-                     const Sizes& sizes) const {
+  void require_shape(const char* argument, const Tensor& t, Shape sizes) const {
+    require_tensor(op, argument, t, type, sizes);
+  }
+  void require_shape(const char* argument, const OptionalTensor& t, Shape sizes) const {
     require_tensor(op, argument, t, type, sizes);
   }
   Sizes per_row(int64_t width) const { return joined(rows, {width}); }
@@ -48,6 +51,7 @@ class StackArguments {
                    : std::pair(offsets_[first], offsets_[last]);
   }
   int64_t width() const { return dirs * P; }
+  bool half() const { return type == ScalarType::BFloat16; }
   // Whether the rows of one step may take their state from different places: the row before, h0, or
   // a reset.
   bool mixes_rows() const {

@@ -22,6 +22,7 @@ struct Avx2 {
   static constexpr const char* kName = "avx2";
   static constexpr int kVectorBytes = 32;
   static constexpr int kRows = 3;  // by 4 vectors: as many sums as stay in registers
+  static constexpr bool kPairs = false;
 };
 
 }  // namespace

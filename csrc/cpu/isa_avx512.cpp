@@ -23,6 +23,7 @@ struct Avx512 {
   static constexpr const char* kName = "avx512";
   static constexpr int kVectorBytes = 64;
   static constexpr int kRows = 6;  // by 4 vectors: as many sums as stay in registers
+  static constexpr bool kPairs = false;
 };
 
 }  // namespace

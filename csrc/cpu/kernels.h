@@ -22,6 +22,7 @@ template <class scalar>
 struct Kernels {
   const char* isa;
   int64_t block;  // columns of a packed block: K * block elements
+  bool pairs;     // whether w_hh may be packed in pairs of bfloat16
 
   // A matrix B(k, j) = source[k * k_stride + j * j_stride] in the form that the time loop streams:
   // plain blocks of `width` columns, or gate blocks of 4 * width.
@@ -34,8 +35,8 @@ struct Kernels {
   void (*cell_rows_backward)(const CellRowsBackward<scalar>&, int64_t first, int64_t last);
 };
 
-// The table for this machine. The environment variable LTLSTM_CPU_ISA (generic, avx2, avx512), read
-// once, asks for a narrower one; what the machine cannot run is not taken.
+// The table for this machine. The environment variable LTLSTM_CPU_ISA (generic, avx2, avx512,
+// avx512bf16), read once, asks for a narrower one; what the machine cannot run is not taken.
 template <class scalar>
 const Kernels<scalar>& kernels();
 
@@ -46,5 +47,7 @@ template <class scalar>
 const Kernels<scalar>* avx2_kernels();
 template <class scalar>
 const Kernels<scalar>* avx512_kernels();
+template <class scalar>
+const Kernels<scalar>* avx512bf16_kernels();
 
 }  // namespace ltlstm::cpu

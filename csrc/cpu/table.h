@@ -35,18 +35,23 @@ struct Table {
   }
 
   static void rows_forward(const CellRowsForward<scalar>& p, int64_t first, int64_t last) {
-    cell_rows_forward(p, first, last);
+    cell_rows_forward<Isa>(p, first, last);
   }
 
   static void rows_backward(const CellRowsBackward<scalar>& p, int64_t first, int64_t last) {
-    cell_rows_backward(p, first, last);
+    cell_rows_backward<Isa>(p, first, last);
   }
 
   static const Kernels<scalar>* get() {
-    static constexpr Kernels<scalar> table = {Isa::kName,   Tile<Isa, scalar>::kBlock,
-                                              blocks,       pack_blocks,
-                                              time_forward, time_backward,
-                                              rows_forward, rows_backward};
+    static constexpr Kernels<scalar> table = {Isa::kName,
+                                              Tile<Isa, scalar>::kBlock,
+                                              Isa::kPairs && sizeof(scalar) == sizeof(float),
+                                              blocks,
+                                              pack_blocks,
+                                              time_forward,
+                                              time_backward,
+                                              rows_forward,
+                                              rows_backward};
     return &table;
   }
 };

@@ -11,7 +11,7 @@
 namespace ltlstm::cuda {
 
 // What an array of so many bytes takes: arrays start at multiples of 128 bytes.
-constexpr int shared_bytes(int bytes) { return (bytes + 127) / 128 * 128; }
+__host__ __device__ constexpr int shared_bytes(int bytes) { return (bytes + 127) / 128 * 128; }
 
 class SharedArrays {
  public:

@@ -57,6 +57,35 @@ Case case_of(int64_t N, int64_t H, int options) {
           /*strided=*/options % 5 == 0};
 }
 
+// Both weights read as they are, with and without a bias, in vectors and in the rest of one.
+template <class scalar>
+void check_inputs() {
+  int options = 0;
+  for (int64_t H : {1, 65, 161})
+    for (int64_t D : {1, 19})
+      for (int64_t N : {1, 3}) {
+        Case of = case_of(N, H, options);
+        of.in_place = true;
+        of.D = D;
+        of.bias = option(options, 0) == option(options, 1);
+        check_time_lane<scalar>(of);
+        options = (options + 11) % kCombinations;
+      }
+}
+
+void check_pairs() {
+  int options = 0;
+  for (int64_t H : {2, 66, 162})
+    for (int64_t N : {1, 3, 17}) {
+      Case of = case_of(N, H, options & ~1);  // without a projection
+      of.in_place = false;
+      of.bias = option(options, 0);
+      of.pairs = true;
+      check_time_lane<float>(of);
+      options = (options + 11) % kCombinations;
+    }
+}
+
 template <class scalar>
 void check_all() {
   for (int options = 0; options < kCombinations; ++options)
@@ -72,6 +101,7 @@ void check_all() {
       for (int flags = 0; flags < 16; ++flags)
         check_cell_rows<scalar>(R, H, option(flags, 0), option(flags, 1), option(flags, 2),
                                 option(flags, 3));
+  check_inputs<scalar>();
 }
 
 }  // namespace
@@ -81,5 +111,6 @@ int main() {
   ltlstm::sanitizers::check_progress();
   ltlstm::sanitizers::check_all<float>();
   ltlstm::sanitizers::check_all<double>();
+  ltlstm::sanitizers::check_pairs();
   std::printf("%s\n", ltlstm::cpu::kernels<float>().isa);
 }

@@ -2,8 +2,8 @@
 """What every stack does around its computation: backend, precision, dropout, packing, states."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,33 +24,39 @@ def run(
     ``dropout`` is 0 outside training. ``beyond_torch``: what aten cannot compute of it."""
     device = p.input.device.type
     autocast = _autocast_dtype(device, p.weights[0].dtype)
-    check(p, autocast is not None)
     tensors = p.tensors()
+    check(p, tensors, autocast is not None)
     unseen = python_only(tensors)
     gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen, autocast, p.sizes(gradients))
+    p.states, p.save = return_states, return_states or gradients
+    sizes = p.sizes(gradients)
+    asked = Asked(
+        p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes,
+        inference=not p.save and dropout == 0,
+        shape=None if device == "cpu" else p.shape(sizes),
+    )  # fmt: skip
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()
     if not traced and unseen is None:
         check_values(p)
-    p.states, p.save = return_states, return_states or gradients
 
     dtype = p.input.dtype if autocast is None else autocast
     inner = compute_dtype(p.backend, asked)
     if autocast is not None or inner != dtype:
         _cast(p, inner)
 
-    shape = (*p.input.shape[:-1], p.width)
     if dropout > 0 and p.backend == "aten" and p.op == "lstm":
         p.dropout = dropout
     elif dropout > 0:
-        p.masks = draw_masks(masks, shape, dropout, p.input)
+        p.masks = draw_masks(masks, (*p.input.shape[:-1], p.width), dropout, p.input)
 
-    with torch.autocast(device, enabled=False) if autocast is not None else nullcontext():
-        if p.lengths is None or p.backend == "reference" or p.input.shape[1] == 0:
+    if p.lengths is not None and p.backend != "reference" and p.input.shape[1] > 0:
+        compute = partial(_packed, compute=compute, traced=traced)
+    if autocast is None:
+        result = compute(p)
+    else:
+        with torch.autocast(device, enabled=False):
             result = compute(p)
-        else:
-            result = _packed(p, compute, traced)
     return result if inner == dtype else _cast_result(result, dtype)
 
 

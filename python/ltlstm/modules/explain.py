@@ -20,6 +20,7 @@ class Explanation(NamedTuple):
     reasons: dict[str, list[str]]  # for each backend why it cannot run; empty lists can
     error: str | None  # what the call would raise
     notes: list[str]
+    plan: str | None  # how backend cuda would run it on the GPU at hand: modelled, a line a pass
 
     def __str__(self) -> str:
         lines = [f"{self.backend or 'error'} ({self.requested!r} by {self.source})"]
@@ -28,7 +29,9 @@ class Explanation(NamedTuple):
         for name, found in self.reasons.items():
             if name != self.backend:
                 lines.append(f"  not {name}: {'; '.join(found) or 'could run'}")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        lines += [f"  note: {note}" for note in self.notes]
+        planned = [] if self.plan is None else self.plan.splitlines()
+        return "\n".join([*lines, *(f"  cuda would run {line}" for line in planned)])
 
 
 def explain(
@@ -59,4 +62,6 @@ def explain(
     notes = [] if chosen is None else backends.notes(chosen, asked)
     if (requested, chosen) == ("auto", "aten") and not reasons["cpu"]:
         notes.append("aten measured faster than cpu at these sizes")
-    return Explanation(chosen, requested, source, reasons, error, notes)
+    planned = backends.launch_plan(asked)
+    plan = None if planned is None else str(planned)
+    return Explanation(chosen, requested, source, reasons, error, notes, plan)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of bench/gpu.sh that pass or fail: the library, the tests, parity with nn.LSTM, the
+wrappers of PTX, the sanitizers."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+import ltlstm
+import ltlstm_kernels
+from bench import gpu_wrappers, record
+from bench.gpu_target import Target, environment
+from tests.tolerance import assert_close
+
+TESTS = ("tests/test_lstm_parity.py", "tests/test_lt_lstm.py", "tests/test_operators.py")
+# Of a dry run: emulated kernels take seconds where a GPU takes none.
+DRY_TESTS = ("tests/test_cuda_kernels.py",)
+
+
+def _run(command: Sequence[str], target: Target) -> None:
+    """Shows what the program says; raises RuntimeError where it fails."""
+    print("+", *command, flush=True)
+    run = subprocess.run(command, cwd=record.ROOT, env=environment(target))
+    if run.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: exit status {run.returncode}")
+
+
+def library(target: Target) -> None:
+    """Takes the library built beforehand if it loads and has code for this GPU, else builds it."""
+    if target.emulated:
+        return target.need_backend()
+    found = ltlstm_kernels.libraries()["_ops_cuda"]
+    if not found.loaded:
+        print(f"_ops_cuda {found.error}: building it")
+        command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+        subprocess.run(command, cwd=record.ROOT, env={**os.environ, "LTLSTM_CUDA": "1"}, check=True)
+        again = "from bench.gpu_target import Target; from pathlib import Path; "
+        again += "Target(Path(), False, False).need_backend()"
+        return _run([sys.executable, "-c", again], target)
+    return target.need_backend()
+
+
+def suite(target: Target) -> None:
+    """The tests that run on the device, or in a dry run those of the emulated kernels."""
+    wanted = DRY_TESTS if target.emulated else TESTS if target.quick else ("tests",)
+    there = [name for name in wanted if (record.ROOT / name).exists()]
+    if len(there) < len(wanted):
+        raise RuntimeError(f"missing: {', '.join(set(wanted) - set(there))}")
+    marks = [] if target.emulated else ["-m", "gpu"]
+    _run([sys.executable, "-m", "pytest", "-q", "-x" if target.emulated else "-ra", *marks, *there],
+         target)  # fmt: skip
+
+
+def _options() -> list[dict[str, bool]]:
+    names = ("bias", "bidirectional", "batch_first", "packed", "projected")
+    return [
+        dict(zip(names, values, strict=True))
+        for values in itertools.product((True, False), repeat=len(names))
+    ]
+
+
+def _results(module: nn.Module, x: Tensor, options: dict[str, bool]) -> list[Tensor]:
+    """Everything a call gives, and the gradient of everything it took."""
+    x = x.detach().clone().requires_grad_()
+    batch = 0 if options["batch_first"] else 1
+    given: Tensor | PackedSequence = x
+    if options["packed"]:
+        steps = x.shape[1 - batch]
+        lengths = torch.tensor([max(steps - n, 1) for n in range(x.shape[batch])])
+        given = pack_padded_sequence(x, lengths, batch_first=options["batch_first"])
+    output, (h, c) = module(given)
+    output = output.data if options["packed"] else output
+    g = torch.Generator().manual_seed(2)
+    loss = sum((t * torch.randn(t.shape, generator=g).to(t)).sum() for t in (output, h, c))
+    assert isinstance(loss, Tensor)
+    loss.backward()
+    gradients = [p.grad for p in (x, *module.parameters())]
+    assert all(gradient is not None for gradient in gradients)
+    return [output, h, c, *(gradient for gradient in gradients if gradient is not None)]
+
+
+def parity(target: Target) -> None:
+    """Our kernels against nn.LSTM: every combination of its options, in each dtype, by the rule of
+    the tests: at most twice nn.LSTM's own error against float64."""
+    T, N, D, H, L = (3, 2, 4, 16, 1) if target.emulated else (19, 11, 24, 40, 2)
+    dtypes = (torch.bfloat16, torch.float16, torch.float32)
+    combinations = list(itertools.product(dtypes, _options()))
+    if target.quick or target.emulated:
+        combinations = combinations[::5]
+    failed = {}
+    for dtype, options in combinations:
+        name = " ".join([str(dtype)[6:], *(key for key, on in options.items() if on)])
+        given = {k: options[k] for k in ("bias", "bidirectional", "batch_first")}
+        given["proj_size"] = H // 2 if options["projected"] else 0
+        try:
+            torch.manual_seed(1)
+            truth = nn.LSTM(D, H, L, **given, device=target.device, dtype=torch.float64)
+            shape = (N, T, D) if options["batch_first"] else (T, N, D)
+            x = torch.randn(shape, device=target.device, dtype=torch.float64)
+            with torch.no_grad():  # truth is of the values as rounded
+                for p in truth.parameters():
+                    p.copy_(p.to(dtype))
+            x = x.to(dtype).double()
+            plain = nn.LSTM(D, H, L, **given, device=target.device, dtype=dtype)
+            ours = ltlstm.LSTM(
+                D, H, L, **given, device=target.device, dtype=dtype, backend=target.backend
+            )
+            for module in (plain, ours):
+                module.load_state_dict(truth.state_dict())
+            true = _results(truth, x, options)
+            theirs, found = (_results(m, x.to(dtype), options) for m in (plain, ours))
+            for i, results in enumerate(zip(found, true, theirs, strict=True)):
+                assert_close(*results, name=f"result {i}")
+        except Exception as error:  # whatever it is, the other combinations still run
+            failed[name] = f"{type(error).__name__}: {error}"
+            print(f"{name}: {failed[name]}", flush=True)
+    target.write({"group": "parity", "combinations": len(combinations), "failed": failed})
+    if failed:
+        first = next(iter(failed.items()))
+        raise RuntimeError(f"{len(failed)} of {len(combinations)} fail; {first[0]}: {first[1]}")
+
+
+def wrappers(target: Target) -> None:
+    """Each wrapper of a PTX instruction on this device gives what its emulation gives."""
+    gpu_wrappers.compare(target)
+
+
+# What the sanitizers watch: every regime, both passes, ragged rows.
+_SMALL = """
+import torch, ltlstm
+from torch.nn.utils.rnn import pack_padded_sequence
+for H in (16, 72, 256, 520):
+    m = ltlstm.LSTM(H, H, device="cuda", dtype=torch.bfloat16, backend="cuda")
+    x = torch.randn(4, 5, H, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    m(x)[0].float().sum().backward()
+    m(pack_padded_sequence(x, [4, 4, 3, 2, 1]))[0].data.float().sum().backward()
+torch.cuda.synchronize()
+"""
+
+
+def _sanitizer(tool: str) -> Callable[[Target], None]:
+    def stage(target: Target) -> None:
+        program = next((str(path) for path in _sanitizers() if path.exists()), "compute-sanitizer")
+        options = [
+            "--tool",
+            tool,
+            "--error-exitcode",
+            "9",
+            "--kernel-name",
+            "kernel_substring=ltlstm",
+        ]
+        _run([program, *options, sys.executable, "-c", _SMALL], target)
+
+    return stage
+
+
+def _sanitizers() -> list[Path]:
+    home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    return [home / "bin" / "compute-sanitizer", home / "compute-sanitizer" / "compute-sanitizer"]
+
+
+memcheck, racecheck, synccheck = map(_sanitizer, ("memcheck", "racecheck", "synccheck"))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The short table at the end of bench/gpu.sh: stages, and every row that was measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.gpu_rows import OURS
+from bench.groups import AUTO
+
+Row = dict[str, Any]
+
+
+def _stage(row: Row) -> str:
+    said = row.get("skipped") or row["error"] or ""
+    verdict = "skipped" if row.get("skipped") else "ok" if row["ok"] else "FAILED"
+    return f"{row['stage']:<12} {verdict:<8} {row['seconds']:>6.1f} s  {said[:200]}"
+
+
+def _measured(row: Row) -> str:
+    name = f"{row['name']} {row['mode']}"
+    if OURS not in row["seconds"]:
+        return f"{name:<44} ours failed: {row['failed'].get(OURS, 'not timed')[:120]}"
+    seconds, steps = row["seconds"], row["case"]["T"]
+    ours = seconds[OURS]["median"]
+    peers = [
+        f"{peer} {seconds[peer]['median'] / ours:.2f}x"
+        for peer in seconds
+        if peer not in (OURS, AUTO)
+    ]
+    share = f"{100 * row['bound'] / ours:4.0f} % of the modelled rate"
+    errors = ", ".join(f"{n} {e:.0e}" for n, e in row["errors"].items())
+    return (
+        f"{name:<44} {1e6 * ours / steps:8.2f} us/step  {share}  auto {row['auto']}  "
+        f"{'  '.join(peers)}  error {errors}"
+    )
+
+
+def summary(path: Path) -> str:
+    """What the lines say, shortest first."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    stages = [row for row in rows if "stage" in row]
+    measured = [row for row in rows if "case" in row]
+    lines = [f"{rows[-1]['processor']}, commit {rows[-1]['commit']}, torch {rows[-1]['torch']}"]
+    if any(row["emulated"] for row in rows):
+        lines.append("a dry run: emulated kernels on the CPU; no time here means anything")
+    lines += ["", *map(_measured, measured)] if measured else []
+    failed = [row["stage"] for row in stages if not row["ok"]]
+    lines += ["", *map(_stage, stages), ""]
+    lines.append(f"failed: {', '.join(failed)}" if failed else "every stage passed")
+    return "\n".join(lines)

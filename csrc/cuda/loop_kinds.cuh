@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kinds of time-LSTM kernels: what is known when one is compiled, and what follows for its
+// loop: parts, channels, shared memory, workspace.
+#pragma once
+
+#include "cuda/problem.cuh"
+#include "cuda/stage.cuh"
+
+namespace ltlstm::cuda {
+
+template <class Kind>
+__global__ void time_lstm_forward_kernel(
+    const __grid_constant__ TimeLstmForward<typename Kind::scalar> p,
+    const __grid_constant__ TimeLoop loop);
+
+// Forward.
+template <class scalar_, template <class> class Exchange_, int kColumnTiles, bool kSplit,
+          bool kProjected_>
+struct ForwardKind {
+  using scalar = scalar_;
+  using Exchange = Exchange_<scalar>;
+  using P = Pieces<kColumnTiles, kSplit>;
+  using GateStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 2>;    // h -> i, f, g, o
+  using OutputStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // r -> h
+  static constexpr bool kBackward = false;
+  static constexpr bool kProjected = kProjected_;
+  static constexpr int kMaxThreads =
+      max_threads(Exchange::kRegime, kBackward, P::kColumns, kSplit, kProjected_);
+
+  static auto kernel() { return time_lstm_forward_kernel<ForwardKind>; }
+
+  LTLSTM_INLINE int gate_parts(const TimeLoop& loop) { return loop.units / 8; }
+  LTLSTM_INLINE int output_parts(const TimeLoop& loop) { return (loop.projected + 15) / 16; }
+  LTLSTM_INLINE Channel h(const TimeLoop& loop) {
+    return {kProjected ? loop.projected : loop.units, loop.blocks};
+  }
+  LTLSTM_INLINE Channel r(const TimeLoop& loop) { return {loop.units, loop.blocks}; }
+
+  LTLSTM_INLINE int parts(const TimeLoop& loop) {
+    return kProjected && output_parts(loop) > gate_parts(loop) ? output_parts(loop)
+                                                               : gate_parts(loop);
+  }
+  LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
+    return GateStage::shared(gate_parts(loop), h(loop), loop.warps) +
+           (kProjected ? OutputStage::shared(output_parts(loop), r(loop), loop.warps) : 0);
+  }
+  LTLSTM_INLINE int64_t workspace(const TimeLoop& loop) {
+    return GateStage::global(h(loop)) + (kProjected ? OutputStage::global(r(loop)) : 0);
+  }
+};
+
+template <class Kind>
+__global__ void time_lstm_backward_kernel(
+    const __grid_constant__ TimeLstmBackward<typename Kind::scalar> p,
+    const __grid_constant__ TimeLoop loop);
+
+// Backward.
+template <class scalar_, template <class> class Exchange_, int kColumnTiles, bool kSplit,
+          bool kProjected_>
+struct BackwardKind {
+  using scalar = scalar_;
+  using Exchange = Exchange_<scalar>;
+  using P = Pieces<kColumnTiles, kSplit>;
+  using StateStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // d_preact -> dh
+  using CellStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;   // dh -> dr
+  static constexpr bool kBackward = true, kProjected = kProjected_;
+  static constexpr int kMaxThreads =
+      max_threads(Exchange::kRegime, kBackward, P::kColumns, kSplit, kProjected_);
+  static auto kernel() { return time_lstm_backward_kernel<BackwardKind>; }
+
+  LTLSTM_INLINE int unit_parts(const TimeLoop& loop) { return (loop.units + 15) / 16; }
+  LTLSTM_INLINE int state_parts(const TimeLoop& loop) {
+    return kProjected ? (loop.projected + 15) / 16 : unit_parts(loop);
+  }
+  LTLSTM_INLINE Channel d_preact(const TimeLoop& loop) { return {4 * loop.units, loop.blocks}; }
+  LTLSTM_INLINE Channel dh(const TimeLoop& loop) { return {loop.projected, loop.blocks}; }
+
+  LTLSTM_INLINE int parts(const TimeLoop& loop) {
+    const int units = unit_parts(loop), state = state_parts(loop);
+    return units > state ? units : state;
+  }
+  LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
+    return StateStage::shared(state_parts(loop), d_preact(loop), loop.warps) +
+           (kProjected ? CellStage::shared(unit_parts(loop), dh(loop), loop.warps) : 0);
+  }
+  LTLSTM_INLINE int64_t workspace(const TimeLoop& loop) {
+    return StateStage::global(d_preact(loop)) + (kProjected ? CellStage::global(dh(loop)) : 0);
+  }
+};
+
+}  // namespace ltlstm::cuda

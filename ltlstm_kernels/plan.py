@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch plan of a GPU: which kernel would run a time-LSTM, how it is cut up, and why.
+
+A pure function of shapes and device facts (csrc/plan.cpp): it plans for any GPU, on any machine.
+Times in it are modelled, not measured.
+"""
+
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+import ltlstm_kernels
+
+
+class Shape(NamedTuple):
+    """What is planned for: T time steps, N batch, H hidden size, P width of h, L layers."""
+
+    T: int
+    N: int
+    H: int
+    P: int
+    L: int = 1
+    directions: int = 1
+    training: bool = False
+    peephole: bool = False
+    trajectory: bool = False  # a layer-LSTM stands beside each time-LSTM
+
+
+class DeviceFacts(NamedTuple):
+    """What the plan must know of a GPU."""
+
+    capability: int  # 10 * major + minor
+    sms: int
+    shared_per_block: int  # bytes a block may ask for
+    registers_per_sm: int
+    clusters: tuple[int, int, int, int, int]  # resident clusters of 1, 2, 4, 8, 16 blocks
+
+
+class TimeLoop(NamedTuple):
+    """One launch over all steps, forward or backward; the fields as in csrc/time_loop.h."""
+
+    regime: str  # "block", "cluster", "grid", "streamed" or "aten"
+    units: int
+    blocks: int
+    groups: int
+    passes: int
+    columns: int
+    k_splits: int
+    warps: int
+    threads: int
+    max_threads: int
+    projected: int
+    registers: int
+    shared_bytes: int
+    us: float  # modelled microseconds a step
+
+
+class Lanes(NamedTuple):
+    """Side by side or back to back; the fields as in csrc/plan.h."""
+
+    overlap: bool
+    time_sms: int
+    layer_sms: int
+    chunk: int
+    us: float
+    other_us: float
+
+
+class Plan(NamedTuple):
+    """Printed, it is its reasons: a line a pass, and one on the lanes."""
+
+    forward: TimeLoop
+    backward: TimeLoop  # regime "aten" and zeros without training
+    lanes: Lanes
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@lru_cache(maxsize=4096)
+def make_plan(
+    shape: Shape,
+    dtype: torch.dtype,
+    device: DeviceFacts,
+    *,
+    regimes: tuple[str, ...] = (),
+    blocks: int = 0,
+    columns: int = 0,
+) -> Plan:
+    """The plan for this shape on this device.
+
+    dtype: of the weights. regimes, blocks, columns: what to narrow the choice to, for tests and
+    measurements; empty or 0 leaves it to the model. Raises ValueError for sizes or facts that
+    cannot be, RuntimeError where the library _C is missing.
+    """
+    library = ltlstm_kernels.libraries()["_C"]
+    if not library.loaded:
+        raise RuntimeError(f"plan: the library _C is missing: {library.error}")
+    from ltlstm_kernels import _C
+
+    found = _C.plan(
+        **shape._asdict(),
+        projection=shape.P != shape.H,
+        dtype=str(dtype).removeprefix("torch."),
+        **device._asdict(),
+        regimes=regimes,
+        blocks=blocks,
+        columns=columns,
+    )
+    return Plan(
+        TimeLoop(**found["forward"]),
+        TimeLoop(**found["backward"]),
+        Lanes(**found["lanes"]),
+        found["reason"],
+    )
+
+
+def device_facts() -> DeviceFacts | None:
+    """Of the current CUDA device; None where there is none, or one too old for any kernel here."""
+    return _facts_of(torch.cuda.current_device()) if torch.cuda.is_available() else None
+
+
+@cache
+def _facts_of(device: int) -> DeviceFacts | None:
+    found: Any = torch.cuda.get_device_properties(device)  # torch's stub lacks two of these
+    if found.major < 8:
+        return None
+    sms = found.multi_processor_count
+    return DeviceFacts(
+        10 * found.major + found.minor,
+        sms,
+        found.shared_memory_per_block_optin,
+        found.regs_per_multiprocessor,
+        resident_clusters(sms) if found.major >= 9 else (sms, 0, 0, 0, 0),
+    )
+
+
+def resident_clusters(sms: int) -> tuple[int, int, int, int, int]:
+    """Assumed, as long as no library can ask the driver: an H100 with 132 SMs was seen to hold 15
+    clusters of 8 blocks and 7 of 16; the SMs of a cluster must share a part of the chip."""
+    return sms, sms // 2, max(sms // 4 - 1, 0), 15 * sms // 132, 7 * sms // 132

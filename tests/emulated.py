@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the programs of tests/emulator/kernels: CUDA kernels on the CPU, on tensors from here.
+
+A program reads named arrays from a file and writes them all back; see records.h beside it.
+"""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emulator import builds
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ROOT / "tests" / "emulator" / "kernels"
+NAME = 16  # bytes of a record's name
+
+
+def build(
+    program: str, watcher: str, folder: Path, *units: str, csrc: Path = ROOT / "csrc"
+) -> Path:
+    """The program of <program>.cpp and of the ``units`` of ``csrc``, whose headers it includes."""
+    own = folder / f"{program}-{watcher}"
+    own.mkdir()
+    sources = [PROGRAMS / f"{program}.cpp", *(csrc / unit for unit in units)]
+    return builds.build(sources, watcher, own, csrc, flags=("-O1",))
+
+
+def write_records(path: Path, arrays: Mapping[str, Tensor]) -> None:
+    with path.open("wb") as file:
+        for name, array in arrays.items():
+            data = bytes(array.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            file.write(name.encode().ljust(NAME, b"\0") + struct.pack("q", len(data)) + data)
+
+
+def read_records(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The arrays that ``like`` has, in its shapes and dtypes."""
+    data = path.read_bytes()
+    found = {}
+    at = 0
+    while at < len(data):
+        name = data[at : at + NAME].rstrip(b"\0").decode()
+        (size,) = struct.unpack_from("q", data, at + NAME)
+        at += NAME + 8
+        if name in like:
+            flat = torch.from_numpy(np.frombuffer(data, np.uint8, size, at).copy())
+            found[name] = flat.view(like[name].dtype).reshape(like[name].shape)
+        at += size
+    return found
+
+
+class Failed(AssertionError):
+    """The program ended with an error, or a watcher saw one; the text is what it said."""
+
+
+def launch(program: Path, arrays: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """The arrays as the program leaves them."""
+    given, left = program.parent / "in", program.parent / "out"
+    write_records(given, arrays)
+    left.unlink(missing_ok=True)
+    done = builds.run_program(program, given, left, seed=seed)
+    if done.returncode != 0:
+        raise Failed(done.stdout)
+    return read_records(left, arrays)

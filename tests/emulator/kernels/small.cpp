@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The time-LSTM with 8 columns and K split, grid and cluster regimes, bfloat16: few kernels,
+// quickly built under a sanitizer or with a defect.
+#include "cuda/exchange_cluster.cuh"
+#include "time_lstm.h"
+
+namespace ltlstm::cuda::cases {
+namespace {
+
+template <template <class> class Exchange>
+bool run_small(Records& records, const Sizes& s) {
+  bool found = false;
+  if (s.backward)
+    visit_projected<BackwardKind, __nv_bfloat16, Exchange, 1, true>(loop_of(s), [&](auto kind) {
+      run_backward<decltype(kind)>(records, s);
+      found = true;
+    });
+  else
+    visit_projected<ForwardKind, __nv_bfloat16, Exchange, 1, true>(loop_of(s), [&](auto kind) {
+      run_forward<decltype(kind)>(records, s);
+      found = true;
+    });
+  return found;
+}
+
+bool run(Records& records, const Sizes& s) {
+  return s.regime == static_cast<int64_t>(Regime::kGrid) ? run_small<GridExchange>(records, s)
+                                                         : run_small<ClusterExchange>(records, s);
+}
+
+}  // namespace
+}  // namespace ltlstm::cuda::cases
+
+int main(int count, char** arguments) {
+  return ltlstm::cuda::cases::main_of(count, arguments, ltlstm::cuda::cases::run);
+}
