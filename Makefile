@@ -58,6 +58,7 @@ test: $(VENV)/.dev
 
 demo: $(VENV)/.recipes
 	$(RUN) -m ltlstm.recipes.senone
+	$(RUN) -m ltlstm.recipes.senone --model hlstm --grow-prune --depth 2 --steps 600 --out runs/hlstm
 
 bench: $(VENV)/.bench
 	$(RUN) -m bench

@@ -17,6 +17,7 @@ import sysconfig
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from math import inf
 from pathlib import Path
 
 import pybind11
@@ -82,7 +83,16 @@ def nvcc_command(home: str, source: str, target: str, archs: Sequence[str]) -> l
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
         if arch.endswith("+PTX"):
             flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
-    return [f"{home}/bin/nvcc", *flags, "-c", source, "-o", target]
+    return [f"{home}/bin/nvcc", *flags, "-MD", "-c", source, "-o", target]
+
+
+def newest_input(source: str, target: Path) -> float:
+    """When something that an object is made of was last changed, by what nvcc noted (-MD)."""
+    noted = target.with_suffix(".d")
+    files = noted.read_text().partition(":")[2].split() if noted.exists() else headers
+    ours = [ROOT / file for file in files if (ROOT / file).is_relative_to(ROOT)]
+    times = (path.stat().st_mtime if path.exists() else inf for path in ours)
+    return max((ROOT / source).stat().st_mtime, (ROOT / "setup.py").stat().st_mtime, *times)
 
 
 cuda_sources = sources("csrc/cuda/*.cu")
@@ -172,8 +182,8 @@ class BuildLibraries(BuildExtension):
     def compile_cuda(self, source):
         """The object; beside it lies what the compiler said, which is not for the screen."""
         target = Path(self.build_temp, Path(source).with_suffix(".cu.o").name)
-        newest = max(Path(ROOT, file).stat().st_mtime for file in [source, "setup.py", *headers])
-        if self.force or not target.exists() or target.stat().st_mtime < newest:
+        made = target.stat().st_mtime if target.exists() and not self.force else 0.0
+        if made < newest_input(source, target):
             command = nvcc_command(home, source, str(target), architectures(source))
             print(*command)
             run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

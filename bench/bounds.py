@@ -60,7 +60,8 @@ def bound(row: Row, threads: int) -> float:
     rate = product_rate(row.dtype, threads)
     training = row.mode == "training"
     rows = c.T * c.N * (MEAN_LENGTH if c.packed else 1.0)
-    recurrent = 4 * c.H * c.H  # entries of W_hh
+    # Entries of W_hh, and of the H-LSTM's second layer.
+    recurrent = round((8 if row.module == "HLSTM" else 4) * c.H * c.H * row.density)
 
     def product(entries: int) -> float:
         """All rows times a matrix; with gradients the same again for the input's and its own."""
@@ -74,7 +75,7 @@ def bound(row: Row, threads: int) -> float:
     scan = max(c.T * step_bytes, 2 * rows * recurrent / rate) * (2 if training else 1)
     if training:
         scan += 2 * rows * recurrent / rate  # the gradient of W_hh
-    seconds = c.L * scan + sum(product(4 * c.H * width) for width in inputs)
+    seconds = c.L * scan + sum(product(round(4 * c.H * width * row.density)) for width in inputs)
     if row.module == "LTLSTM":
         seconds += c.L * product(recurrent) + (c.L - 1) * product(recurrent)
     return seconds

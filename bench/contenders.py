@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, linear
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import ltlstm
@@ -23,6 +24,8 @@ from bench.groups import (
     CELL,
     CELL_LOOP,
     CPU,
+    DENSE,
+    EAGER,
     LANES_OFF,
     LANES_ON,
     MEAN_LENGTH,
@@ -39,6 +42,7 @@ from bench.groups import (
 from bench.timing import Call
 from ltlstm_kernels import ops
 from tests.cases import Case, arguments
+from tests.sparse_masks import mask_of
 
 State = tuple[Tensor, Tensor]
 Results = tuple[Tensor, ...]  # the output; with gradients, of the input and of each parameter too
@@ -71,7 +75,13 @@ def data(row: Row, dtype: torch.dtype, device: str = "cpu") -> Data:
     padded = replace(row.case, packed=False)
     made = arguments(padded, row.dtype, lanes=2 if row.module == "LTLSTM" else 1)
     input, h0, c0 = (made[name].to(device, dtype) for name in ("input", "h0", "c0"))
-    weights = [w.to(device, dtype) for w in [*made["weights"], *made.get("traj_weights", [])]]
+    weights = [*made["weights"], *made.get("traj_weights", [])]
+    if row.module == "HLSTM":
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            start = ltlstm.HLSTM(row.case.D, row.case.H, row.case.L, dtype=row.dtype)
+        weights = [p.detach() for p in start.parameters()]
+    weights = [w.to(device, dtype) for w in weights]
     packed = pack_padded_sequence(input, lengths(row.case)) if row.case.packed else input
     return Data(packed, input, (h0, c0), weights)
 
@@ -84,6 +94,10 @@ def module(kind: Callable[..., nn.Module], row: Row, d: Data, **options: Any) ->
     with torch.no_grad():
         for parameter, weight in zip(made.parameters(), d.weights[:count], strict=True):
             parameter.copy_(weight)
+        if row.pattern:
+            made.eval()  # masks are compiled for inference
+            for seed, mask in enumerate(made.buffers()):
+                mask.copy_(mask_of(row.pattern, mask.shape, row.density, seed))
     return made
 
 
@@ -124,6 +138,28 @@ class _CellLoop(nn.Module):
         outputs = []
         for x in input.unbind(0):
             h, c = self.cell(x, (h, c))
+            outputs.append(h)
+        return torch.stack(outputs), (h, c)
+
+
+class _EagerCells(nn.Module):
+    """A dense H-LSTM as one writes it: the inputs' product at once, then two products a step."""
+
+    def __init__(self, D: int, H: int, L: int, **factory: Any) -> None:
+        assert L == 1
+        super().__init__()
+        shapes = ((4 * H, D), (4 * H, H), (4 * H,), (4, H, H), (4, H))
+        self.weights = nn.ParameterList([torch.empty(s, **factory) for s in shapes])
+
+    def forward(self, input: Tensor, hx: State) -> tuple[Tensor, State]:
+        w_ih, w_hh, b, w, b_later = self.weights
+        h, c = hx[0][0], hx[1][0]
+        outputs = []
+        for z in linear(input, w_ih, b).unbind(0):
+            a = leaky_relu(z + linear(h, w_hh)).unflatten(-1, (4, -1)).transpose(0, 1)
+            i, f, g, o = torch.baddbmm(b_later[:, None], a, w.transpose(1, 2)).unbind(0)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
             outputs.append(h)
         return torch.stack(outputs), (h, c)
 
@@ -212,6 +248,8 @@ def contenders(row: Row, d: Data, threads: int) -> dict[str, Contender]:
     lstm = partial(module, nn.LSTM, row, d)
     same = row.module == "LSTM"  # a peer that is an LSTM computes the row's own problem
     padded = replace(row, case=replace(row.case, packed=False))
+    lstm_row = replace(row, module="LSTM")
+    our = data(lstm_row, row.dtype) if row.module == "HLSTM" else d  # others hold its weights
     make: dict[str, Callable[[], Contender]] = {
         CPU: lambda: Contender(_ours(row, d, "cpu")._replace(around=_CROWDS[row.crowd])),
         ONE_THREAD: lambda: Contender(
@@ -229,9 +267,11 @@ def contenders(row: Row, d: Data, threads: int) -> dict[str, Contender]:
         ),
         LANES_ON: lambda: Contender(_lanes(row, d, on=True)),
         LANES_OFF: lambda: Contender(_lanes(row, d, on=False)),
+        DENSE: lambda: Contender(_ours(replace(row, pattern=""), d, "cpu"), comparable=False),
+        EAGER: lambda: Contender(step(row, module(_EagerCells, row, d), d.input, d.hx)),
         MV: lambda: Contender(_mv(row, d), comparable=False),
         OUR_LSTM: lambda: Contender(
-            step(row, module(ltlstm.LSTM, row, d, backend="cpu"), d.input, d.hx), False
+            step(lstm_row, module(ltlstm.LSTM, lstm_row, our, backend="cpu"), d.input, d.hx), False
         ),
         PADDED: lambda: Contender(
             step(padded, module(ltlstm.LSTM, row, d, backend="cpu"), d.padded, d.hx), False
@@ -245,6 +285,6 @@ def contenders(row: Row, d: Data, threads: int) -> dict[str, Contender]:
 def plain(row: Row, dtype: torch.dtype, device: str = "cpu") -> Results:
     """The row by plain torch: its truth in float64, and the error to expect in its own dtype."""
     d = data(row, dtype, device)
-    if row.module == "LTLSTM":
+    if row.module != "LSTM":
         return _ours(row, d, "reference").run()
     return step(row, module(nn.LSTM, row, d), d.input, d.hx).run()

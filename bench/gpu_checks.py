@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import ltlstm
-import ltlstm_kernels
 from bench import gpu_wrappers, record
 from bench.gpu_target import Target, environment
 from tests.tolerance import assert_close
 
 TESTS = ("tests/test_lstm_parity.py", "tests/test_lt_lstm.py", "tests/test_operators.py")
 # Of a dry run: emulated kernels take seconds where a GPU takes none.
-DRY_TESTS = ("tests/test_cuda_kernels.py",)
+DRY_TESTS = ("tests/test_cuda_rows.py",)
 
 
 def _run(command: Sequence[str], target: Target) -> None:
@@ -32,19 +31,26 @@ def _run(command: Sequence[str], target: Target) -> None:
         raise RuntimeError(f"{' '.join(command)}: exit status {run.returncode}")
 
 
+_ANY_CALL = """
+import torch, ltlstm
+module = ltlstm.LSTM(8, 8, device={0!r}, dtype=torch.bfloat16, backend={1!r})
+print(module(torch.ones(2, 1, 8, device={0!r}, dtype=torch.bfloat16))[0].isfinite().all().item())
+"""
+
+
 def library(target: Target) -> None:
-    """Takes the library built beforehand if it loads and has code for this GPU, else builds it."""
-    if target.emulated:
-        return target.need_backend()
-    found = ltlstm_kernels.libraries()["_ops_cuda"]
-    if not found.loaded:
-        print(f"_ops_cuda {found.error}: building it")
-        command = [sys.executable, "setup.py", "build_ext", "--inplace"]
-        subprocess.run(command, cwd=record.ROOT, env={**os.environ, "LTLSTM_CUDA": "1"}, check=True)
-        again = "from bench.gpu_target import Target; from pathlib import Path; "
-        again += "Target(Path(), False, False).need_backend()"
-        return _run([sys.executable, "-c", again], target)
-    return target.need_backend()
+    """Takes the library built beforehand if it has a kernel for this device, else builds it."""
+    call = [sys.executable, "-c", _ANY_CALL.format(target.device, target.backend)]
+    try:
+        return _run(call, target)
+    except RuntimeError:
+        if target.emulated:  # tells more
+            target.need_backend()
+            raise
+    print("the library at hand does not run on this device: building one", flush=True)
+    build = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    subprocess.run(build, cwd=record.ROOT, env={**os.environ, "LTLSTM_CUDA": "1"}, check=True)
+    _run(call, target)
 
 
 def suite(target: Target) -> None:

@@ -17,6 +17,8 @@ TARGET_THREADS = 2
 CPU, AUTO = "cpu", "auto"  # ltlstm with the backend named, and as it chooses
 TORCH, TORCH_PLAIN = "nn.LSTM", "nn.LSTM, oneDNN off"
 CELL, CELL_LOOP, ONNX, MV = "LSTMCell", "LSTMCell loop", "onnxruntime", "torch.mv"
+EAGER = "eager cell"  # the H-LSTM's step by torch's own operators
+DENSE = "cpu, no masks"
 OUR_LSTM, PADDED, TORCH_PADDED = "cpu LSTM", "cpu, padded", "nn.LSTM, padded"
 ONE_THREAD = "cpu, one thread"
 LANES_ON, LANES_OFF = "cpu, lanes on", "cpu, lanes off"
@@ -50,7 +52,9 @@ class Row:
     peers: tuple[str, ...]
     targets: tuple[Target, ...] = ()
     mode: str = "forward"  # or "training": forward and backward
-    module: str = "LSTM"  # or "LTLSTM"
+    module: str = "LSTM"  # or "LTLSTM", or "HLSTM" with gates as wide as the cell
+    pattern: str = ""  # of the masks of an HLSTM, as tests/sparse_masks.py names them
+    density: float = 1.0  # what they leave
     dtype: torch.dtype = torch.float32
     crowd: str = ""  # ours with "twice the threads" as cores, or with "one core" for all threads
     quick: bool = False  # belongs to --quick
@@ -58,7 +62,9 @@ class Row:
     @property
     def name(self) -> str:
         half = [] if self.dtype == torch.float32 else [str(self.dtype).removeprefix("torch.")]
-        return " ".join([self.module, str(self.case), *half, *[self.crowd] * bool(self.crowd)])
+        masks = [f"{self.pattern} {self.density:.0%}"] if self.pattern else []
+        crowd = [self.crowd] if self.crowd else []
+        return " ".join([self.module, str(self.case), *masks, *half, *crowd])
 
     @property
     def steady(self) -> list[str]:
@@ -152,6 +158,30 @@ def _lt_lstm() -> Iterator[Row]:
             yield Row(_case(H, L=L), peers, targets, module="LTLSTM", quick=quick)
 
 
+def _h_lstm() -> Iterator[Row]:
+    for mode in ("forward", "training"):
+        for H, N in ((128, 1), (256, 1), (512, 1), (256, 16)):
+            targets = (_faster(EAGER, 5.0),) if N == 1 else ()
+            case, quick = _case(H, T=200 if N == 1 else 50, N=N), H == 256 and N == 1
+            yield Row(case, (EAGER, OUR_LSTM), targets, mode, module="HLSTM", quick=quick)
+
+
+# By pattern: what its masks leave, and how much faster that shall be for 1 and for 16 rows.
+_SPARSE = {
+    "element": (0.05, 4.0, 3.0), "banks": (0.05, 6.0, 3.0), "tall": (0.05, 6.0, 3.0),
+    "blocks": (0.1, 3.0, 3.0),
+}  # fmt: skip
+
+
+def _sparse() -> Iterator[Row]:
+    for pattern, (density, *ratios) in _SPARSE.items():
+        for N, T, ratio in zip((1, 16), (200, 50), ratios, strict=True):
+            yield Row(
+                _case(256, T, N), (DENSE,), (_faster(DENSE, ratio),), module="HLSTM",
+                pattern=pattern, density=density, quick=N == 1,
+            )  # fmt: skip
+
+
 def _crowded() -> Iterator[Row]:
     """A barrier between threads that cannot all run must slow down, not collapse."""
     for H in (256, 512):
@@ -173,5 +203,7 @@ GROUPS = {
     "batch-training": Group("forward and backward, 4 to 64 rows", list(_batch("training"))),
     "packed": Group(f"packed rows, mean length {MEAN_LENGTH:.0%}", list(_packed())),
     "lt_lstm": Group("layer trajectory LSTM, forward, one row, by depth", list(_lt_lstm())),
+    "h_lstm": Group("H-LSTM, all weights on, gates as wide as the cell", list(_h_lstm())),
+    "sparse": Group("H-LSTM with masks, compiled for inference", list(_sparse())),
     "crowded": Group("forward, one row, with fewer cores than threads", list(_crowded())),
 }

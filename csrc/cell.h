@@ -5,7 +5,8 @@
 // with another "previous": h, c of the step before, or g, m of the layer below.
 //     i = s(a_i [+ p_i c'])   f = s(a_f [+ p_f c'])   g = tanh(a_g)   c = f c' + i g
 //     o = s(a_o [+ p_o c])    r = o tanh(c)
-// r is the hidden state, before the projection where there is one.
+// r is the hidden state, before the projection where there is one. A scalar is float, double, or a
+// vector of floats: as many units at once.
 #pragma once
 
 #include "activation.h"
@@ -52,7 +53,7 @@ struct CellGradient {
 template <bool kPeephole, class scalar>
 LTLSTM_INLINE CellGradient<scalar> cell_backward(Gates<scalar> gates, scalar c_prev, scalar c,
                                                  Peephole<scalar> p, scalar dr, scalar dc) {
-  const scalar one = 1;
+  const scalar one = constant<scalar>(1);
   const scalar tanh_c = hyperbolic_tangent(c);
   CellGradient<scalar> d;
   d.r = gates.o * tanh_c;

@@ -13,6 +13,8 @@ namespace ltlstm {
 namespace {
 
 constexpr int kSplits[] = {1, 2, 4, 8, 16};
+// Beyond these a size of a launch would leave its type; no kernel holds nearly as many units.
+constexpr int64_t kMostSteps = int64_t{1} << 31, kMostUnits = int64_t{1} << 16;
 // Ratios of modelled times of two regimes below this say nothing.
 constexpr double kModelError = 1.25;
 constexpr int kClusterSizes[] = {2, 4, 8, 16};
@@ -58,6 +60,9 @@ class Search {
  private:
   std::string refusal(Regime regime) const {
     if (p_.dtype == Dtype::kFloat64) return "no kernel computes float64";
+    if (std::max(p_.T, p_.N) >= kMostSteps || p_.H > kMostUnits) {
+      return "more than a launch can count";
+    }
     const std::string capability = "compute capability " + std::to_string(device_.capability / 10) +
                                    "." + std::to_string(device_.capability % 10);
     if (device_.capability > 90) return "no kernel is compiled for " + capability;

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "sparse_matrix.h"
+
 namespace ltlstm {
 
 // Which rows are alive at a step, and where state is cleared.
@@ -31,16 +33,26 @@ struct TimeLstmForward {
                        // plain ones
   const scalar* w_hh;  // (4H, P)
   const scalar* w_hr;  // (P, H) or null
+  const scalar* x;     // (R, D), and what follows of the weights, or null: then gates holds
+                       // W_ih x + b_ih + b_hh on entry
+  int64_t D;
+  const scalar* w_ih;  // (4H, D) as it is
+  const scalar* b_ih;  // (4H) or null, b_hh too
+  const scalar* b_hh;
   const scalar* peephole;  // (3, H) or null
   const scalar* zeros;     // (max(H, P))
   const scalar* h0;        // (N, P)
-  scalar* gates;           // (., 4H) in: W_ih x + b_ih + b_hh; out: i, f, g, o
+  scalar* gates;           // (., 4H) out: i, f, g, o where cells is not null, else scratch
   int64_t first_gates;     // the row that the first row of gates is of
   scalar* cells;           // (R, H) or null
   scalar* hidden;          // (R, P)
   scalar* h;               // (N, P) in: h0; out: h_n
   scalar* c;               // (N, H) in: c0; out: c_n
   scalar* scratch;         // (N, H) with a projection, or null
+  uint32_t* rounded;       // (pieces of the gang or 1, N, P / 2) where w_hh is packed in pairs of
+                           // bfloat16, which h is then rounded to, or null; with it:
+  const uint16_t* half_inputs;  // (., 4H) bfloat16, W_ih x, rows as those of gates
+  const scalar* bias;           // (4H) or null
   scalar* gathered;  // (pieces of the gang or 1, N, P) where rows do not all come from the same
                      // place, or null
 };
@@ -100,6 +112,42 @@ struct CellRowsBackward {
   scalar* d_preact;        // (R, 4H)
   scalar* dc_prev;         // (R, H); may be dc itself
   scalar* r;               // (R, H) or null
+};
+
+// The time loop of an H-LSTM: every gate is an MLP of its own with J hidden layers of width K,
+// whose first is one product for all four. Of `time` it uses all but what is about weights and
+// gates; P is H there.
+template <class scalar>
+struct HiddenGateForward {
+  using Scalar = scalar;
+  TimeLstmForward<scalar> time;
+  int64_t K, J;
+  scalar slope;                        // of phi below zero
+  const SparseMatrix<scalar>* sparse;  // (J + 1): w_hh as one gate, then of all gates what follows
+                                       // each hidden layer; or null: w_hh and later hold them
+  const scalar* w_hh;                  // (4K, H); packed: w_hh^T in plain blocks, as all below
+  const scalar* const*
+      later;                  // (J, 4) times (K or H, K): of each gate, what follows a hidden layer
+  const scalar* const* bias;  // (J) times (4, K or H), or null
+  const scalar* const* masks;  // (J) times (R, 4K), or null: of dropout, scaled, none negative
+  scalar* const* hidden;  // (J) times (., 4K), dropped; the first in: W_ih x + b. Rows: all; where
+                          // cells is null from first_hidden on in the first, N in the others
+  int64_t first_hidden;   // the row that the first row of hidden[0] is of
+  scalar* gates;          // (R, 4H), or where cells is null (N, 4H)
+};
+
+// As above, of `time`; d_preact is (R, 4H), and w_hh is null there.
+template <class scalar>
+struct HiddenGateBackward {
+  using Scalar = scalar;
+  TimeLstmBackward<scalar> time;
+  int64_t K, J;
+  scalar slope;
+  const scalar* w_hh;           // (4K, H) packed in plain blocks, as all below
+  const scalar* const* later;   // (J, 4) times (K or H, K)
+  const scalar* const* masks;   // (J) times (R, 4K), or null
+  const scalar* const* hidden;  // (J) times (R, 4K), dropped
+  scalar* const* d_hidden;      // (J) times (R, 4K): before phi
 };
 
 }  // namespace ltlstm

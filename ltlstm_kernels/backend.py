@@ -17,17 +17,22 @@ from typing import NamedTuple
 import torch
 
 import ltlstm_kernels
-from ltlstm_kernels import plan
+from ltlstm_kernels import plan, triton_ops
 from ltlstm_kernels.measured import Sizes, aten_is_faster, cuda_is_faster
 
 BACKENDS = ("auto", "cuda", "triton", "cpu", "aten", "reference")
 
-# `auto` takes the first of these that can run.
-_PREFERENCE = ("cuda", "cpu", "aten", "reference")
+# `auto` takes the first of these that can run; no kernel but its own reaches a device.
+_PREFERENCE = {
+    "cuda": ("cuda", "triton", "aten", "reference"),
+    "cpu": ("cpu", "aten", "reference"),
+}
+_NO_KERNEL = ("aten", "reference")
 _KERNELS = ("cuda", "triton", "cpu")
 
 _HALF = (torch.bfloat16, torch.float16)
 _DTYPES = (torch.float32, torch.float64, *_HALF)
+_COMPUTES = {"cpu": _DTYPES, "triton": (torch.float32, *_HALF)}
 
 
 class Asked(NamedTuple):
@@ -40,7 +45,8 @@ class Asked(NamedTuple):
     python_only: str | None  # why a kernel would not see the whole call, as under vmap
     autocast: torch.dtype | None = None  # the dtype that autocast asks for
     sizes: Sizes | None = None  # where the tables of measurements know the operator
-    shape: plan.Shape | None = None  # of a stack
+    inference: bool = False  # no gradient, no states of every step, no dropout
+    shape: plan.Shape | None = None  # of a stack that is not on the CPU
 
 
 class _Local(threading.local):
@@ -106,7 +112,12 @@ def _missing_library(name: str) -> str | None:
 
 
 # Libraries load once, on import, so their absence is a constant that torch.compile can fold.
-_MISSING = {"cpu": _missing_library("_ops_cpu"), "cuda": _missing_library("_ops_cuda")}
+# The schemas of what runs on Triton stand in the CPU library.
+_MISSING = {
+    "cpu": _missing_library("_ops_cpu"),
+    "cuda": _missing_library("_ops_cuda"),
+    "triton": _missing_library("_ops_cpu") or triton_ops.missing(),
+}
 
 
 def reasons(backend: str, asked: Asked) -> list[str]:
@@ -114,7 +125,7 @@ def reasons(backend: str, asked: Asked) -> list[str]:
     found: list[str] = []
     if backend == "reference":
         return found
-    if backend == "triton":
+    if backend == "triton" and asked.op != "h_lstm":
         return [f"no Triton kernel computes {asked.op}"]
     if asked.python_only is not None:
         found.append(asked.python_only)
@@ -126,9 +137,11 @@ def reasons(backend: str, asked: Asked) -> list[str]:
     missing = _MISSING[backend]
     if missing is not None:
         found.append(missing)
-    if asked.device != backend:
+    if backend == "cuda" and asked.op == "h_lstm":
+        found.append("no CUDA kernel computes h_lstm")
+    if asked.device != ("cpu" if backend == "cpu" else "cuda"):
         found.append(f"the input is on {asked.device}")
-    if backend == "cpu" and asked.dtype not in _DTYPES:
+    if asked.dtype not in _COMPUTES.get(backend, (asked.dtype,)):
         found.append(f"it does not compute in {asked.dtype}")
     planned = launch_plan(asked) if backend == "cuda" else None
     if planned is not None and planned.forward.regime == "aten":
@@ -163,7 +176,9 @@ def choose(backend: str | None, asked: Asked) -> str:
 
 
 def _automatic(asked: Asked) -> str:
-    chosen = next(name for name in _PREFERENCE if not reasons(name, asked))
+    for chosen in _PREFERENCE.get(asked.device, _NO_KERNEL):
+        if not reasons(chosen, asked):
+            break
     if chosen in ("cpu", "cuda") and _left_to_aten(chosen, asked):
         return "aten"  # a choice, not a fallback
     if chosen not in _KERNELS and strict():
@@ -190,10 +205,14 @@ def _left_to_aten(chosen: str, asked: Asked) -> bool:
 
 
 def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
-    """What the call is computed in. Half types are storage on the CPU; under autocast only aten
-    rounds the weights."""
+    """What the call's tensors are turned into for it. Half types are storage on the CPU, but that
+    the LSTM infers from bfloat16 weights as they are; under autocast only aten and triton round the
+    weights.
+    """
     if asked.autocast is not None:
-        return asked.autocast if backend == "aten" else torch.float32
+        return asked.autocast if backend in ("aten", "triton") else torch.float32
+    if asked.op == "lstm" and asked.dtype == torch.bfloat16 and asked.inference:
+        return asked.dtype
     return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype
 
 
@@ -228,15 +247,18 @@ def question(call: Callable[[], object]) -> tuple[str | None, Asked] | None:
 
 
 def missing(name: str) -> list[str]:
-    """Every reason why this backend cannot run a float32 LSTM on this machine; empty if it can."""
+    """Every reason why this backend cannot run a float32 LSTM, triton an H-LSTM, on this machine;
+    empty if it can."""
     on_gpu = name in ("cuda", "triton")
     device = "cuda" if on_gpu else "cpu"
-    found = reasons(name, Asked("lstm", device, torch.float32, (), None))
+    op = "h_lstm" if name == "triton" else "lstm"
+    found = reasons(name, Asked(op, device, torch.float32, (), None))
     if on_gpu and not torch.cuda.is_available():
         found.append("torch sees no CUDA device")
     return found
 
 
 def available_backends() -> list[str]:
-    """The backends that can run a float32 LSTM here; ``python -m ltlstm.info`` tells why not."""
+    """The backends that can run a float32 LSTM here, triton an H-LSTM; ``python -m ltlstm.info``
+    tells why not."""
     return [name for name in BACKENDS if name != "auto" and not missing(name)]

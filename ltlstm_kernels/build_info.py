@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `ltlstm_kernels._C` knows about the build and the CPU; empty where `_C` is missing."""
+"""What the compiled libraries know about the build and the CPU; nothing where they are missing."""
+
+import ctypes
 
 import ltlstm_kernels
 
@@ -20,3 +22,14 @@ def cpu_features() -> dict[str, bool]:
     from ltlstm_kernels import _C
 
     return _C.cpu_features()
+
+
+def cpu_instruction_set() -> str | None:
+    """The one whose kernels run in this process, which LTLSTM_CPU_ISA may have narrowed: generic,
+    avx2, avx512 or avx512bf16. None where `_ops_cpu` is missing."""
+    library = ltlstm_kernels.libraries()["_ops_cpu"]
+    if not library.loaded:
+        return None
+    name = ctypes.CDLL(str(library.path)).ltlstm_cpu_isa
+    name.restype = ctypes.c_char_p
+    return name().decode()

@@ -93,9 +93,9 @@ def lstm_stack_forward(
 
     With L = 1 it is one layer. `save` keeps what the backward needs.
     """
-    return Stack(
-        *_dispatch(
-            torch.ops.ltlstm.lstm_stack_forward,
+    return Stack._make(
+        _dispatch(
+            torch.ops.ltlstm.lstm_stack_forward.default,
             input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
             _stacked(masks), batch_sizes, _plain_or_none(reset),
             bias, projected, peephole, bidirectional, save,
@@ -137,9 +137,9 @@ def lt_lstm_forward(
     0 masks, or L-1 that act between time layers only, or L that the layer-LSTM reads through too.
     `lanes`: whether the two lanes run side by side; None leaves it to the plan.
     """
-    return Trajectory(
-        *_dispatch(
-            torch.ops.ltlstm.lt_lstm_forward,
+    return Trajectory._make(
+        _dispatch(
+            torch.ops.ltlstm.lt_lstm_forward.default,
             input.contiguous(), h0.contiguous(), c0.contiguous(), _plain(weights),
             _plain(traj_weights), _stacked(masks), batch_sizes, _plain_or_none(reset),
             bias, projected, peephole, bidirectional, save, lanes,
@@ -164,7 +164,7 @@ def cell_forward(
 ) -> tuple[Tensor, Tensor]:
     """The pointwise cell: preact (R, 4H), c (R, H), peephole (3, H) -> h, c_new (R, H)."""
     preact, c, peephole = preact.contiguous(), c.contiguous(), _plain_or_none(peephole)
-    return _dispatch(torch.ops.ltlstm.cell_forward, preact, c, peephole)
+    return _dispatch(torch.ops.ltlstm.cell_forward.default, preact, c, peephole)
 
 
 def cell_backward(

@@ -53,4 +53,6 @@ def instruction_sets() -> dict[str, int]:
         sets["avx2"] = 32
         if all(has(f"avx512{part}") for part in ("f", "bw", "dq", "vl")):
             sets["avx512"] = 64
+            if has("avx512_bf16"):
+                sets["avx512bf16"] = 64
     return sets

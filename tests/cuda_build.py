@@ -97,11 +97,9 @@ def compile_object(source: str, archs: Sequence[str], folder: Path) -> Object:
 
 def built_object(source: str) -> Object | None:
     """What the last build left of a source, if nothing has changed since."""
-    inputs = [source, "setup.py", *SETUP["headers"]]
-    newest = max((ROOT / file).stat().st_mtime for file in inputs)
     for path in ROOT.glob(f"build/objects-*/ltlstm_kernels._ops_cuda/{Path(source).name}.o"):
         log = path.with_suffix(".log")
-        if path.stat().st_mtime >= newest and log.exists():
+        if log.exists() and path.stat().st_mtime >= SETUP["newest_input"](source, path):
             return Object(source, path, log.read_text())
     return None
 

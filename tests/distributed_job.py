@@ -19,7 +19,7 @@ T, N, D, H = 5, 4, 3, 6
 
 
 class Model(nn.Module):
-    """Every stack, and weights tied between two of them."""
+    """Every stack, weights tied between two of them, and some masked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,9 +27,12 @@ class Model(nn.Module):
         self.lt = ltlstm.LTLSTM(H, H, 2, peephole=True, lookahead=1)
         self.residual = ltlstm.ResidualLSTM(H, H, 2)
         self.residual.weight_hh_l1 = self.residual.weight_hh_l0
+        self.h = ltlstm.HLSTM(H, H, gate_hidden_size=5)
+        for mask in self.h.buffers():
+            mask.bernoulli_(0.6)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        for stack in (self.lstm, self.lt, self.residual):
+        for stack in (self.lstm, self.lt, self.residual, self.h):
             x = stack(x, lengths=lengths)[0]
         return x
 
@@ -56,7 +59,7 @@ def run_ddp(model: nn.Module, share: slice) -> list[Tensor]:
 
 
 def run_fsdp(model: Any, share: slice) -> list[Tensor]:
-    for stack in (model.lstm, model.lt, model.residual):
+    for stack in (model.lstm, model.lt, model.residual, model.h):
         fully_shard(stack)
     fully_shard(model)
     train(model, share)

@@ -28,7 +28,7 @@ IMPORTS = {
     "ltlstm.autograd": AUTOGRAD,
     "ltlstm.functional": FUNCTIONAL,
     "ltlstm.modules": MODULES,
-    "ltlstm.sparsity": SPARSITY,
+    "ltlstm.sparsity": (*SPARSITY, "safetensors", "matplotlib"),
     "ltlstm.convert": SPARSITY,
     "ltlstm.info": (*KERNELS, "ltlstm"),
     "ltlstm": (*SPARSITY, "ltlstm.sparsity", "ltlstm.convert"),

@@ -205,6 +205,6 @@ def test_the_table_of_measurements(monkeypatch: Any) -> None:
 
 def test_available_backends() -> None:
     expected = ["cpu", "aten", "reference"]
-    if not backends.missing("cuda"):
-        expected.insert(0, "cuda")
+    on_gpu = [name for name in ("cuda", "triton") if not backends.missing(name)]
+    expected = [*on_gpu, *expected]
     assert ltlstm.available_backends() == expected

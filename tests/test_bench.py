@@ -4,6 +4,7 @@
 import json
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,6 +138,8 @@ ROWS = [
     Row(SMALL, (TORCH,), dtype=torch.bfloat16),
     Row(Case(T=9, N=4, D=3, H=4, packed=True), GROUPS["packed"].rows[0].peers, mode="training"),
     Row(Case(T=5, N=1, D=4, H=4, L=2), GROUPS["lt_lstm"].rows[0].peers, module="LTLSTM"),
+    Row(Case(T=5, N=3, D=4, H=4), GROUPS["h_lstm"].rows[0].peers, module="HLSTM"),
+    replace(GROUPS["sparse"].rows[1], case=Case(T=5, N=3, D=33, H=40), targets=()),
     *(Row(SMALL, row.peers, row.targets, crowd=row.crowd) for row in GROUPS["crowded"].rows[:2]),
 ]
 

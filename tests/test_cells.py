@@ -37,7 +37,7 @@ def test_lstm_cell(bias: bool, batch: int | None, backend: str | None, dtype: to
 
 
 def test_lstm_cell_trains_compiled_and_differentiates_twice() -> None:
-    ours, _ = pair()
+    ours, _ = pair(backend="cpu")
     x, h, c = (torch.randn(N, k, requires_grad=True) for k in (D, H, H))
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(x, (h, c)), ours(x, (h, c)), strict=True):

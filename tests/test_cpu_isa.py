@@ -11,17 +11,19 @@ from torch.profiler import ProfilerActivity, profile
 
 from cases import EVERYTHING, TOGETHER, Case, arguments
 from child import instruction_sets, run_alone
+from ltlstm_kernels import build_info
 from operators import DTYPES, call, check
 
 CPU_SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "cpu"
 WIDE = Case(T=9, N=17, D=33, H=65, L=3, P=41, peephole=True, bidirectional=True, packed=True)
 ONE_STEP = Case(T=1, N=2, D=5, H=77, L=2, P=35)  # reads its weights unpacked
 SETS = instruction_sets()
-ALL_SETS = {"generic": 16, "avx2": 32, "avx512": 64}  # bytes of a vector
+ALL_SETS = {"generic": 16, "avx2": 32, "avx512": 64, "avx512bf16": 64}  # bytes of a vector
 
 
 def assert_runs(isa: str) -> None:
-    """A packed block is four vectors wide: with one column and one k, that is what is allocated."""
+    """It says so, and allocates a packed block, which with one column and one k is four vectors."""
+    assert build_info.cpu_instruction_set() == isa
     case = Case(T=5, N=1, D=1, H=1)
     made = arguments(case, torch.float32)
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:

@@ -4,9 +4,11 @@
 import re
 from importlib import metadata
 
+import pytest
 import torch
 
 import ltlstm_kernels
+from child import instruction_sets, run_alone
 from ltlstm import info
 from ltlstm_kernels import backend, build_info
 from package_copy import copy_packages, run_python
@@ -50,6 +52,15 @@ def test_cpu_features_agree_with_torch():
         assert all(features[name] for name in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
 
 
+@pytest.mark.parametrize("isa", instruction_sets())
+def test_report_names_the_kernels_that_run(isa):
+    run_alone(assert_kernels, isa, LTLSTM_CPU_ISA=isa)
+
+
+def assert_kernels(isa):
+    assert rows(info.report())["kernels"] == isa
+
+
 def test_report_without_any_library(tmp_path):
     run = run_python(copy_packages(tmp_path, without="*"), "-m", "ltlstm.info")
     assert run.returncode == 0, run.stderr
@@ -58,3 +69,4 @@ def test_report_without_any_library(tmp_path):
     assert found["cpu"] == "the library _ops_cpu is missing: not built"
     assert found["aten"] == found["reference"] == "available"
     assert found["features"] == "unknown: the library _C is missing"
+    assert found["kernels"] == "none: the library _ops_cpu is missing"

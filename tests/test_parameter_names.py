@@ -110,15 +110,45 @@ NAMES: dict[str, tuple[Any, dict[str, tuple[int, ...]]]] = {
             "traj_weight_ih_l0": (16, 4), "traj_peephole_l0": (3, 4),
         },
     ),
+    "h": (
+        ltlstm.HLSTM(3, 4, bidirectional=True, gate_hidden_size=5, gate_num_layers=2),
+        {
+            "weight_ih_l0": (20, 3), "weight_hh_l0": (20, 4), "bias_l0": (20,),
+            "gate1_weight_l0": (4, 5, 5), "gate1_bias_l0": (4, 5),
+            "gate2_weight_l0": (4, 4, 5), "gate2_bias_l0": (4, 4),
+            "weight_ih_l0_reverse": (20, 3), "weight_hh_l0_reverse": (20, 4),
+            "bias_l0_reverse": (20,),
+            "gate1_weight_l0_reverse": (4, 5, 5), "gate1_bias_l0_reverse": (4, 5),
+            "gate2_weight_l0_reverse": (4, 4, 5), "gate2_bias_l0_reverse": (4, 4),
+        },
+    ),
+    "h_stack": (
+        ltlstm.HLSTM(3, 4, 2, bias=False),
+        {
+            "weight_ih_l0": (16, 3), "weight_hh_l0": (16, 4), "gate1_weight_l0": (4, 4, 4),
+            "weight_ih_l1": (16, 4), "weight_hh_l1": (16, 4), "gate1_weight_l1": (4, 4, 4),
+        },
+    ),
+    "h_cell": (
+        ltlstm.HLSTMCell(3, 4, gate_hidden_size=5),
+        {
+            "weight_ih": (20, 3), "weight_hh": (20, 4), "bias": (20,),
+            "gate1_weight": (4, 4, 5), "gate1_bias": (4, 4),
+        },
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_shapes_and_order(name: str) -> None:
     module, expected = NAMES[name]
+    masks = {}
+    if name.startswith("h"):  # after all parameters, in their order
+        masks = {f"{k}_mask": shape for k, shape in expected.items() if "weight" in k}
     found = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
-    assert found == expected and list(found) == list(expected)
+    assert found == expected | masks and list(found) == [*expected, *masks]
     assert list(dict(module.named_parameters())) == list(expected)
+    assert all(module.get_buffer(mask).dtype == torch.bool for mask in masks)
 
 
 def test_a_context_comes_with_look_ahead_only() -> None:

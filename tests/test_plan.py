@@ -208,6 +208,19 @@ def test_every_regime_that_was_not_taken_has_a_reason() -> None:
     assert "no kernel is compiled for compute capability 10.0" in newer.reason
 
 
+@pytest.mark.parametrize("huge", [{"T": 2**31}, {"N": 2**40}, {"H": 2**40, "P": 2**40}], ids=str)
+def test_huge_sizes_have_a_plan_too(huge: dict[str, int]) -> None:
+    plan = make_plan(Shape(5, 3, 64, 64, training=True)._replace(**huge), torch.float32, H100)
+    assert plan.forward.regime == plan.backward.regime == "aten"
+    assert "more than a launch can count" in plan.reason
+
+
+def test_the_largest_batch_of_one_launch() -> None:
+    plan = make_plan(Shape(5, 2**31 - 1, 64, 64), torch.bfloat16, H100)
+    assert plan.forward.regime != "aten"
+    assert plan.forward.groups * plan.forward.columns >= 2**31 - 1
+
+
 GOOD = Shape(5, 3, 8, 8)
 
 

@@ -148,7 +148,7 @@ def test_tuning_never_does_worse_than_its_start(loop):
 
 
 def score(model: str, frame: float, phone: float, seed: int = 0) -> report.Score:
-    return report.Score(model, seed, frame, phone, 1234567, 12.34, {})
+    return report.Score(model, seed, frame, phone, 1234567, 2345678, 12.34, {})
 
 
 def test_the_table_ranks_by_mean_frame_error_as_found():
@@ -156,8 +156,8 @@ def test_the_table_ranks_by_mean_frame_error_as_found():
     scores += [score("B", 31.0, 25.0, seed=1)]
     header, first, second = report.table(scores).splitlines()
     assert header.split("  ")[0] == "" and "frame error %" in header and "ms a step" in header
-    assert first.split() == "1 B 30.5 +- 0.7 25.0 +- 0.0 1,234,567 12.3".split()
-    assert second.split() == "2 A 45.0 +- 7.1 21.0 +- 1.4 1,234,567 12.3".split()
+    assert first.split() == "1 B 30.5 +- 0.7 25.0 +- 0.0 1,234,567 2,346 12.3".split()
+    assert second.split() == "2 A 45.0 +- 7.1 21.0 +- 1.4 1,234,567 2,346 12.3".split()
 
 
 def test_one_seed_has_no_spread():

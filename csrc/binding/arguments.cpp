@@ -2,6 +2,8 @@
 // The checks, and the flat lists of weights taken apart.
 #include "binding/arguments.h"
 
+#include "binding/cpu_sparse.h"
+
 namespace ltlstm::binding {
 namespace {
 
@@ -12,18 +14,31 @@ class Reader {
          int64_t expected)
       : stack_(stack), list_(list), tensors_(tensors) {
     const int64_t size = static_cast<int64_t>(tensors.size());
-    require(size == expected, stack.op, list,
-            "hold " + std::to_string(expected) + " tensors for these flags", std::to_string(size));
+    if (size != expected)
+      refuse(stack.op, list, "hold " + std::to_string(expected) + " tensors for these flags", size);
   }
 
-  Tensor next(const Sizes& sizes) {
+  Tensor next(Shape sizes) {
     const Tensor& t = tensors_[index_];
-    stack_.require_shape(std::string(list_) + "[" + std::to_string(index_) + "]", t, sizes);
+    if (!fits(t, stack_.type, sizes))
+      refuse_tensor(stack_.op, std::string(list_) + "[" + std::to_string(index_) + "]", t,
+                    stack_.type, sizes);
     ++index_;
     return t;
   }
 
-  OptionalTensor next_if(bool present, const Sizes& sizes) {
+  // A weight, or what sparse_compile made of it.
+  Tensor next_weight(Shape sizes) {
+    const Tensor& t = tensors_[index_];
+    if (!stack_.flags.compiled) return next(sizes);
+    const Sizes wanted = joined(sizes.size() == 2 ? Sizes{1} : Sizes{}, sizes);
+    if (!is_bytes(t) || shape_of(t) != wanted)
+      refuse_bytes(stack_.op, std::string(list_) + "[" + std::to_string(index_) + "]", t, sizes);
+    ++index_;
+    return t;
+  }
+
+  OptionalTensor next_if(bool present, Shape sizes) {
     return present ? OptionalTensor(next(sizes)) : OptionalTensor();
   }
 
@@ -47,43 +62,76 @@ CellWeights next_cell(Reader& reader, Flags flags, int64_t D, int64_t H, int64_t
   return w;
 }
 
+// J hidden layers of width K.
+GateWeights next_gates(Reader& reader, bool bias, int64_t D, int64_t H, int64_t K, int64_t J) {
+  GateWeights w{reader.next_weight({4 * K, D}),
+                reader.next_weight({4 * K, H}),
+                reader.next_if(bias, {4 * K}),
+                {},
+                {}};
+  for (int64_t j = 1; j <= J; ++j) {
+    const int64_t outputs = j == J ? H : K;
+    w.later.push_back(reader.next_weight({4, outputs, K}));
+    w.later_b.push_back(reader.next_if(bias, {4, outputs}));
+  }
+  return w;
+}
+
+// Tensors of one cell.
+int64_t count_of_cell(const StackArguments& s, int64_t count, int64_t states) {
+  if (!s.flags.mlp_gates) return 2 + 2 * s.flags.bias + s.flags.projected + s.flags.peephole;
+  const int64_t first = 2 + s.flags.bias, later = 1 + s.flags.bias;
+  const int64_t per_cell = states == 0 ? 0 : count / states;
+  if (per_cell <= first || (per_cell - first) % later != 0)
+    refuse(s.op, "weights", "hold w_ih, w_hh and as many gate layers for each of the states of h0",
+           std::to_string(count) + " tensors for " + std::to_string(states));
+  return per_cell;
+}
+
 }  // namespace
 
 StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0,
                                const Tensor& c0, const std::vector<Tensor>& flat_weights,
                                const OptionalTensor& all_masks, const OptionalTensor& batch_sizes,
-                               const OptionalTensor& reset, Flags flags)
+                               const OptionalTensor& reset, Flags flags, bool allows_half)
     : op(op),
       flags(flags),
       type(input.scalar_type()),
       dirs(flags.bidirectional ? 2 : 1),
       reset_(reset) {
-  require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
-          "be float32 or float64", name_of(type));
+  if (half())
+    require(allows_half, op, "input", "be float32 or float64", name_of(type));
+  else
+    require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
+            allows_half ? "be float32, float64 or bfloat16" : "be float32 or float64",
+            name_of(type));
   const bool packed = batch_sizes.has_value();
-  const Sizes shape = sizes_of(input);
+  const Shape shape = input.sizes();
   require(shape.size() == (packed ? 2 : 3), op, "input",
           packed ? "have 2 dimensions (rows, features) beside batch_sizes"
                  : "have 3 dimensions (T, N, features)",
-          std::to_string(shape.size()));
-  require(h0.dim() == 3 && c0.dim() == 3, op, "h0 and c0", "have 3 dimensions",
-          std::to_string(h0.dim()) + " and " + std::to_string(c0.dim()));
+          shape.size());
+  if (h0.dim() != 3 || c0.dim() != 3)
+    refuse(op, "h0 and c0", "have 3 dimensions",
+           std::to_string(h0.dim()) + " and " + std::to_string(c0.dim()));
   rows = Sizes(shape.begin(), shape.end() - 1);
   D = shape.back();
   N = packed ? h0.size(1) : rows[1];
   P = h0.size(2);
   H = c0.size(2);
-  require(H > 0 && P > 0, op, "hidden size", "be positive",
-          std::to_string(H) + " and " + std::to_string(P));
-  require(flags.projected || P == H, op, "h0", "have the width of c0 without a projection",
-          text(sizes_of(h0)) + " and " + text(sizes_of(c0)));
+  if (H <= 0 || P <= 0)
+    refuse(op, "hidden size", "be positive", std::to_string(H) + " and " + std::to_string(P));
+  if (!flags.projected && P != H)
+    refuse(op, "h0", "have the width of c0 without a projection",
+           text(h0.sizes()) + " and " + text(c0.sizes()));
 
-  const int64_t per_cell = 2 + 2 * flags.bias + flags.projected + flags.peephole;
   const int64_t count = static_cast<int64_t>(flat_weights.size());
-  require(
-      count > 0 && count % (per_cell * dirs) == 0, op, "weights",
-      "hold a positive multiple of " + std::to_string(per_cell * dirs) + " tensors for these flags",
-      std::to_string(count));
+  const int64_t per_cell = count_of_cell(*this, count, h0.size(0));
+  if (count == 0 || count % (per_cell * dirs) != 0)
+    refuse(op, "weights",
+           "hold a positive multiple of " + std::to_string(per_cell * dirs) +
+               " tensors for these flags",
+           count);
   L = count / (per_cell * dirs);
 
   if (packed) {
@@ -95,23 +143,38 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
     T = rows[0];
     batch_sizes_.assign(T, N);
   }
-  offsets_.assign(1, 0);
+  offsets_.reserve(T + 1);
+  offsets_.push_back(0);
   for (int64_t t = 0; t < T; ++t) {
     const int64_t size = batch_sizes_[t], most = t == 0 ? N : batch_sizes_[t - 1];
-    require(0 <= size && size <= most, op, "batch_sizes", "not increase, and lie within the batch",
-            std::to_string(size) + " after " + std::to_string(most));
+    if (size < 0 || size > most)
+      refuse(op, "batch_sizes", "not increase, and lie within the batch",
+             std::to_string(size) + " after " + std::to_string(most));
     offsets_.push_back(offsets_.back() + size);
   }
   R = offsets_.back();
-  require(!packed || R == rows[0], op, "batch_sizes",
-          "sum to the rows of input, " + std::to_string(rows[0]), std::to_string(R));
+  if (packed && R != rows[0])
+    refuse(op, "batch_sizes", "sum to the rows of input, " + std::to_string(rows[0]), R);
 
   require_shape("input", input, per_row(D));
   require_shape("h0", h0, {L * dirs, N, P});
   require_shape("c0", c0, {L * dirs, N, H});
   if (reset) require_tensor(op, "reset", *reset, ScalarType::Bool, rows);
   Reader reader(*this, "weights", flat_weights, L * dirs * per_cell);
-  for (int64_t i = 0; i < L * dirs; ++i)
+  if (flags.mlp_gates) {
+    const Tensor& w_ih = flat_weights[0];
+    if (flags.compiled && !is_bytes(w_ih)) refuse_bytes(op, "weights[0]", w_ih, {});
+    const Sizes sizes = flags.compiled ? shape_of(w_ih) : sizes_of(w_ih);
+    const size_t rank = flags.compiled ? 3 : 2;
+    if (sizes.size() != rank || sizes[rank - 2] == 0 || sizes[rank - 2] % 4 != 0)
+      refuse(op, "weights[0]", "have 4K rows, K positive", text(sizes));
+    K = sizes[rank - 2] / 4;
+    J = (per_cell - 2 - flags.bias) / (1 + flags.bias);
+  }
+  for (int64_t i = 0; i < L * dirs && flags.mlp_gates; ++i)
+    gates.push_back(next_gates(reader, flags.bias, i < dirs ? D : width(), H, K, J));
+  if (!flags.mlp_gates) weights.reserve(L * dirs);
+  for (int64_t i = 0; i < L * dirs && !flags.mlp_gates; ++i)
     weights.push_back(next_cell(reader, flags, i < dirs ? D : width(), H, P, /*recurrent=*/true));
   if (!all_masks) return;
   require(all_masks->dim() > 0, op, "masks", "have a dimension of layers", "a scalar");

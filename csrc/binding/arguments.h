@@ -12,6 +12,8 @@ namespace ltlstm::binding {
 
 struct Flags {
   bool bias, projected, peephole, bidirectional;
+  bool mlp_gates = false;
+  bool compiled = false;  // the weights of such gates are sparse matrices in bytes
 };
 
 // The weights of one layer and direction of the time-LSTM, or of one layer of the layer-LSTM. w_hh
@@ -21,20 +23,33 @@ struct CellWeights {
   OptionalTensor w_hh, b_ih, b_hh, w_hr, peephole;
 };
 
+// The same where the gates are MLPs: w_ih (4K, .), w_hh (4K, H), b (4K), and J times what follows a
+// hidden layer: w (4, K or H, K), b (4, K or H). A compiled weight is a tensor of bytes whose shape
+// is so far only what it says of itself.
+struct GateWeights {
+  Tensor w_ih, w_hh;
+  OptionalTensor b;
+  std::vector<Tensor> later;
+  std::vector<OptionalTensor> later_b;
+};
+
 // Shape letters as in problem.h; `rows` is the leading shape of everything that has one entry a
 // row: (T, N), or (S) for packed input.
 class StackArguments {
  public:
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
                  const std::vector<Tensor>& weights, const OptionalTensor& masks,
-                 const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags);
+                 const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags,
+                 bool allows_half = false);
 
   // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a
   // layer.
   std::vector<CellWeights> layer_lane_weights(const std::vector<Tensor>& traj_weights) const;
 
-  void require_shape(const std::string& argument, const OptionalTensor& t,
-                     const Sizes& sizes) const {
+  void require_shape(const char* argument, const Tensor& t, Shape sizes) const {
+    require_tensor(op, argument, t, type, sizes);
+  }
+  void require_shape(const char* argument, const OptionalTensor& t, Shape sizes) const {
     require_tensor(op, argument, t, type, sizes);
   }
   Sizes per_row(int64_t width) const { return joined(rows, {width}); }
@@ -48,6 +63,7 @@ class StackArguments {
                    : std::pair(offsets_[first], offsets_[last]);
   }
   int64_t width() const { return dirs * P; }
+  bool half() const { return type == ScalarType::BFloat16; }
   // Whether the rows of one step may take their state from different places: the row before, h0, or
   // a reset.
   bool mixes_rows() const {
@@ -58,8 +74,10 @@ class StackArguments {
   Flags flags;
   ScalarType type;
   int64_t T, N, D, H, P, L, dirs, R;
+  int64_t K = 0, J = 0;  // of gates that are MLPs
   Sizes rows;
   std::vector<CellWeights> weights;  // layer-major, forward then reverse
+  std::vector<GateWeights> gates;    // instead, where they are MLPs
   std::vector<Tensor> masks;         // (R, width) each
 
  private:

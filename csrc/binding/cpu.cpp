@@ -7,14 +7,38 @@ namespace {
 
 using StackOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
+// Inference in bfloat16: the state and all sums in float32, between layers rounded.
+StackOutputs half_stack_forward(const StackArguments& s, const Tensor& input, const Tensor& h0,
+                                const Tensor& c0) {
+  require(s.masks.empty(), s.op, "masks", "be None with bfloat16", s.masks.size());
+  TimeLaneForward<float> time(s, input, computable(h0), computable(c0), /*save=*/false);
+  const Tensor hidden = empty_float(input, {s.R, s.width()});
+  const Tensor output = empty(input, s.per_row(s.width()));
+  for (int64_t l = 0; l < s.L; ++l) {
+    time.run(l, hidden);
+    time.x = matrix(l == s.L - 1 ? output : empty(input, {s.R, s.width()}), 0, s.R, s.width());
+    copy(hidden, time.x);
+  }
+  const Tensor h_n = empty(input, h0.sizes()), c_n = empty(input, c0.sizes());
+  copy(time.memory.h_n, h_n);
+  copy(time.memory.c_n, c_n);
+  return {output,
+          h_n,
+          c_n,
+          empty(input, s.per_layer(0, s.width())),
+          empty(input, s.per_layer(0, s.H)),
+          empty(input, s.per_layer(0, 4 * s.H))};
+}
+
 StackOutputs lstm_stack_forward(const Tensor& input, const Tensor& h0, const Tensor& c0,
                                 const std::vector<Tensor>& weights, const OptionalTensor& masks,
                                 const OptionalTensor& batch_sizes, const OptionalTensor& reset,
                                 bool bias, bool projected, bool peephole, bool bidirectional,
                                 bool save) {
   const StackArguments s("lstm_stack_forward", input, h0, c0, weights, masks, batch_sizes, reset,
-                         {bias, projected, peephole, bidirectional});
+                         {bias, projected, peephole, bidirectional}, /*allows_half=*/!save);
   require_masks(s, /*with_last=*/false);
+  if (s.half()) return half_stack_forward(s, input, h0, c0);
   return with_scalar(s.type, [&](auto zero) -> StackOutputs {
     const Sizes wide = {s.R, s.width()};
     TimeLaneForward<decltype(zero)> time(s, input, h0, c0, save);
@@ -73,7 +97,7 @@ Sizes cell_sizes(const char* op, const Tensor& preact, const Tensor& c,
   const ScalarType type = c.scalar_type();
   require(type == ScalarType::Float || type == ScalarType::Double, op, "c", "be float32 or float64",
           name_of(type));
-  require(c.dim() == 2, op, "c", "have 2 dimensions (R, H)", std::to_string(c.dim()));
+  require(c.dim() == 2, op, "c", "have 2 dimensions (R, H)", c.dim());
   const int64_t R = c.size(0), H = c.size(1);
   require_tensor(op, "c", c, type, {R, H});
   require_tensor(op, "preact", preact, type, {R, 4 * H});
@@ -85,8 +109,7 @@ CellOutputs cell_forward(const Tensor& preact, const Tensor& c, const OptionalTe
   const Sizes sizes = cell_sizes("cell_forward", preact, c, peephole);
   return with_scalar(c.scalar_type(), [&](auto zero) -> CellOutputs {
     const Tensor h = empty(c, sizes), c_new = empty(c, sizes);
-    CellRows<decltype(zero)>::forward(preact, c, peephole, empty(preact, sizes_of(preact)), c_new,
-                                      h);
+    CellRows<decltype(zero)>::forward(preact, c, peephole, empty(preact, preact.sizes()), c_new, h);
     return {h, c_new};
   });
 }
@@ -100,11 +123,10 @@ CellGradients cell_backward(const OptionalTensor& d_h, const OptionalTensor& d_c
   require_tensor("cell_backward", "d_c_new", d_c_new, c.scalar_type(), sizes);
   return with_scalar(c.scalar_type(), [&](auto zero) -> CellGradients {
     using scalar = decltype(zero);
-    const Tensor gates = empty(preact, sizes_of(preact)), c_new = empty(c, sizes),
+    const Tensor gates = empty(preact, preact.sizes()), c_new = empty(c, sizes),
                  h = empty(c, sizes);
     CellRows<scalar>::forward(preact, c, peephole, gates, c_new, h);
-    const Tensor d_preact = empty(preact, sizes_of(preact)),
-                 dc = cloned_or_zeros(d_c_new, c, sizes);
+    const Tensor d_preact = empty(preact, preact.sizes()), dc = cloned_or_zeros(d_c_new, c, sizes);
     const OptionalTensor d_peephole = CellRows<scalar>::backward(
         gates, c, c_new, peephole, d_h ? *d_h : zeros(c, sizes), dc, d_preact, std::nullopt);
     return {d_preact, dc, d_peephole ? *d_peephole : empty(c, {0})};

@@ -102,4 +102,18 @@ Tensor packed(const Tensor& w, bool transpose, bool gates) {
   return out;
 }
 
+// w_hh (4H, P) of bfloat16, P even, in gate blocks of pairs: to the packing a pair is one number of
+// four bytes.
+inline Tensor packed_pairs(const Tensor& w) {
+  const auto& kernels = cpu::kernels<float>();
+  const int64_t K = w.size(1) / 2, H = w.size(0) / 4, blocks = kernels.blocks(H, true);
+  Tensor out = empty_float(w, {blocks * kernels.block * K});
+  const float* source = data<float>(w);
+  float* to = mutable_data<float>(out);
+  parallel(blocks, K * kernels.block, [&](int64_t first, int64_t last) {
+    kernels.pack(source, 1, K, K, H, true, first, last, to);
+  });
+  return out;
+}
+
 }  // namespace ltlstm::binding

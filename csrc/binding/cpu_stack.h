@@ -3,6 +3,8 @@
 // another.
 #pragma once
 
+#include <cstring>
+
 #include "binding/cpu_lanes.h"
 #include "binding/cpu_products.h"
 
@@ -19,13 +21,21 @@ inline Tensor layer_of(const Tensor& t, int64_t layer, const Sizes& sizes) {
   return matrix(t, layer, sizes[0], sizes[1]);
 }
 
-inline Tensor cloned_or_zeros(const OptionalTensor& t, const Tensor& like, const Sizes& sizes) {
-  return t ? torch::stable::view(torch::stable::clone(*t), sizes) : zeros(like, sizes);
+// A copy of a contiguous tensor that has as many elements as `sizes` says.
+inline Tensor cloned(const Tensor& t, Shape sizes) {
+  Tensor copy = empty(t, sizes);
+  const size_t size = t.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
+  if (t.numel() > 0) std::memcpy(copy.mutable_data_ptr(), t.const_data_ptr(), t.numel() * size);
+  return copy;
+}
+
+inline Tensor cloned_or_zeros(const OptionalTensor& t, const Tensor& like, Shape sizes) {
+  return t ? cloned(*t, sizes) : zeros(like, sizes);
 }
 
 template <class scalar>
 Tensor masked(const Tensor& t, const Tensor& mask) {
-  Tensor out = empty(t, sizes_of(t));
+  Tensor out = empty(t, t.sizes());
   multiply<scalar>(t, mask, out, false);
   return out;
 }
@@ -33,7 +43,7 @@ Tensor masked(const Tensor& t, const Tensor& mask) {
 inline void require_masks(const StackArguments& s, bool with_last) {
   const int64_t count = static_cast<int64_t>(s.masks.size());
   require(count == 0 || count == s.L - 1 || (with_last && count == s.L), s.op, "masks",
-          with_last ? "hold L - 1 or L layers" : "hold L - 1 layers", std::to_string(count));
+          with_last ? "hold L - 1 or L layers" : "hold L - 1 layers", count);
 }
 
 // A stack in the course of its forward pass: what the time lane writes, layer by layer.
@@ -43,16 +53,16 @@ struct TimeLaneForward {
                   bool save)
       : s(s),
         x(matrix(input, 0, s.R, s.D)),
-        cells(empty(input, s.per_layer(save ? s.L * s.dirs : 0, s.H))),
-        gates(empty(input, s.per_layer(save ? s.L * s.dirs : 0, 4 * s.H))),
+        cells(empty(h0, s.per_layer(save ? s.L * s.dirs : 0, s.H))),
+        gates(empty(h0, s.per_layer(save ? s.L * s.dirs : 0, 4 * s.H))),
         memory{h0,
                c0,
-               torch::stable::clone(h0),
-               torch::stable::clone(c0),
+               cloned(h0, h0.sizes()),
+               cloned(c0, c0.sizes()),
                save ? OptionalTensor(cells) : OptionalTensor(),
                save ? gates
-                    : empty(input, {s.dirs, std::min(s.R, s.N * TimeLane<scalar>::steps_at_once(s)),
-                                    4 * s.H})} {}
+                    : empty(h0, {s.dirs, std::min(s.R, s.N * TimeLane<scalar>::steps_at_once(s)),
+                                 4 * s.H})} {}
 
   void run(int64_t layer, const Tensor& hidden) {
     TimeLane<scalar>::forward(s, layer, x, hidden, memory);
@@ -75,13 +85,13 @@ struct TimeLaneBackward {
       : s(s), input(input), d_cells(d_cells), d_weights(s.L) {
     s.require_shape("cells", cells, s.per_layer(s.L * s.dirs, s.H));
     s.require_shape("gates", gates, s.per_layer(s.L * s.dirs, 4 * s.H));
-    s.require_shape("d_h_n", d_h_n, sizes_of(h0));
-    s.require_shape("d_c_n", d_c_n, sizes_of(c0));
+    s.require_shape("d_h_n", d_h_n, h0.sizes());
+    s.require_shape("d_c_n", d_c_n, c0.sizes());
     s.require_shape("d_cells", d_cells, s.per_layer(s.L * s.dirs, s.H));
     memory = {h0,
               c0,
-              cloned_or_zeros(d_h_n, input, sizes_of(h0)),
-              cloned_or_zeros(d_c_n, input, sizes_of(c0)),
+              cloned_or_zeros(d_h_n, input, h0.sizes()),
+              cloned_or_zeros(d_c_n, input, c0.sizes()),
               cells,
               gates};
   }

@@ -3,101 +3,62 @@
 // slices of the batch.
 #include "binding/cpu_lanes.h"
 #include "binding/cpu_products.h"
+#include "binding/cpu_threads.h"
 
 namespace ltlstm::binding {
 namespace {
 
-// Up to so many steps times rows the weights are read in place: packing costs about as much as
-// reading them four times.
-constexpr int64_t kFewRows = 4;
-
-// How threads share a time loop.
-// Slices of the batch (and the two directions) need no meeting, but each thread then streams all
-// the weights at every step. Slices of the units pay a meeting a step and divide the weights: they
-// win where the batch has too few rows for the threads, and where the weights outgrow a core's own
-// cache.
-struct Threads {
-  template <class scalar>
-  static Threads plan(const StackArguments& s) {
-    constexpr int64_t kOwnCache = 3 << 19, kWorthMeeting = 60000;
-    const int64_t threads = torch::stable::get_num_threads();
-    const int64_t weights = 4 * s.H * s.P, rows = s.dirs * s.N;
-    const bool large = weights * static_cast<int64_t>(sizeof(scalar)) > kOwnCache;
-    Threads t{1, 8 * s.H * s.P * s.T, s.N, rows};
-    if (threads > 1 && s.dirs == 1 && s.N > 0 && (s.N < threads || large) &&
-        weights * s.N >= kWorthMeeting) {
-      const int64_t units = cpu::kernels<scalar>().blocks(s.H, false);
-      const int64_t most = std::min<int64_t>(threads, cpu::available_processors());
-      t.pieces = static_cast<int>(std::min(most, units));
-    }
-    return t;
-  }
-
-  // f(direction, part) for every part of the work.
-  template <class Function>
-  void run(const Function& f) const {
-    if (pieces > 1) {
-      cpu::Gang gang(pieces);
-      torch::stable::parallel_for(0, pieces, 1, [&](int64_t first, int64_t last) {
-        const auto share = gang.join(static_cast<int>(first), static_cast<int>(last));
-        if (share.first < share.last) f(0, cpu::Part{0, N, &gang, share});
-      });
-      return;
-    }
-    parallel(rows, work, [&](int64_t first, int64_t last) {
-      for (int64_t d = first / N; d * N < last; ++d)
-        f(d, cpu::Part{std::max<int64_t>(first - d * N, 0),
-                       std::min<int64_t>(last - d * N, N),
-                       nullptr,
-                       {0, 1}});
-    });
-  }
-
-  int pieces;  // of the units; 1 where threads take slices of the batch
-  int64_t work, N, rows;
-};
-
-// The part of one layer and direction of a tensor that holds all of them, `size` elements each.
-template <class scalar>
-scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
-  return t ? mutable_data<scalar>(*t) + index * size : nullptr;
-}
+// Up to so many rows W_ih is read in place too, in the time loop; a large product reads it once for
+// all rows.
+constexpr int64_t kFewInputs = 2;
 
 }  // namespace
 
 template <class scalar>
 int64_t TimeLane<scalar>::steps_at_once(const StackArguments& s) {
-  constexpr int64_t kStaysNear = 6 << 20;
-  const int64_t step = s.N * 4 * s.H * static_cast<int64_t>(sizeof(scalar));
-  return step == 0 ? s.T : std::min(s.T, std::max<int64_t>(1, kStaysNear / step));
+  return steps_near<scalar>(s, 4 * s.H);
 }
 
 template <class scalar>
 void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Tensor& x,
                                const Tensor& hidden, const TimeLaneMemory& memory) {
   const int64_t H = s.H, P = s.P, N = s.N, D = x.size(1);
-  const Threads threads = Threads::plan<scalar>(s);
-  const bool in_place = s.T * N <= kFewRows;
+  const Threads threads = Threads::plan<scalar>(s, 4 * H * P);
+  const bool in_place = !s.half() && s.T * N <= few_rows(4 * H * P);
+  const bool inputs_in_place = !s.half() && D > 0 && s.T * N <= kFewInputs;
+  const bool pairs = s.half() && cpu::kernels<scalar>().pairs && !s.flags.projected && P % 2 == 0;
   const auto if_needed = [&](bool needed, const Sizes& sizes) {
-    return needed ? OptionalTensor(empty(x, sizes)) : OptionalTensor();
+    return needed ? OptionalTensor(empty(memory.h0, sizes)) : OptionalTensor();
   };
-  const Tensor zero_row = zeros(x, {std::max(H, P)});
+  const Tensor read = pairs ? x : computable(x);
+  const Tensor zero_row = zeros(memory.h0, {std::max(H, P)});
   struct Direction {
     TimeLstmForward<scalar> p;
-    OptionalTensor bias, w_hh, w_hr, scratch, gathered;
+    Tensor w_ih;
+    OptionalTensor bias, w_hh, w_hr, peephole, scratch, gathered, half_inputs, rounded;
   };
   std::vector<Direction> directions;
   for (int64_t d = 0; d < s.dirs; ++d) {
     const int64_t index = layer * s.dirs + d;
     const CellWeights& w = s.weights[index];
-    Direction here{{},
-                   summed<scalar>(w.b_ih, w.b_hh),
-                   w.w_hh,
-                   w.w_hr,
-                   if_needed(s.flags.projected, {N, H}),
-                   if_needed(s.mixes_rows(), {threads.pieces, N, P})};
-    if (!in_place) here.w_hh = packed<scalar>(*w.w_hh, true, true);
-    if (!in_place && w.w_hr) here.w_hr = packed<scalar>(*w.w_hr, true, false);
+    Direction here{
+        {},
+        pairs ? w.w_ih : computable(w.w_ih),
+        inputs_in_place ? OptionalTensor() : summed<scalar>(computable(w.b_ih), computable(w.b_hh)),
+        w.w_hh,
+        computable(w.w_hr),
+        computable(w.peephole),
+        if_needed(s.flags.projected, {N, H}),
+        if_needed(s.mixes_rows(), {threads.pieces, N, P}),
+        {},
+        if_needed(pairs, {threads.pieces, N, P / 2})};
+    if (pairs) {
+      here.w_hh = packed_pairs(*w.w_hh);
+      here.half_inputs = empty_bfloat16(x, {std::min(s.R, N * steps_at_once(s)), 4 * H});
+    } else if (!in_place) {
+      here.w_hh = packed<scalar>(computable(*w.w_hh), true, true);
+    }
+    if (!in_place && w.w_hr) here.w_hr = packed<scalar>(*here.w_hr, true, false);
     TimeLstmForward<scalar>& p = here.p;
     p.seq = s.sequence(d == 1);
     p.H = H;
@@ -106,7 +67,17 @@ void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Ten
     p.in_place = in_place;
     p.w_hh = data<scalar>(here.w_hh);
     p.w_hr = data<scalar>(here.w_hr);
-    p.peephole = data<scalar>(w.peephole);
+    if (inputs_in_place) {
+      p.x = data<scalar>(x);
+      p.D = D;
+      p.w_ih = data<scalar>(w.w_ih);
+      p.b_ih = data<scalar>(w.b_ih);
+      p.b_hh = data<scalar>(w.b_hh);
+    }
+    p.rounded = part<uint32_t>(here.rounded, 0, 0);
+    p.half_inputs = part<uint16_t>(here.half_inputs, 0, 0);
+    p.bias = part<scalar>(here.bias, 0, 0);
+    p.peephole = data<scalar>(here.peephole);
     p.zeros = data<scalar>(zero_row);
     p.h0 = part<scalar>(memory.h0, index, N * P);
     p.cells = part<scalar>(memory.cells, index, s.R * H);
@@ -126,9 +97,12 @@ void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Ten
       const auto [from, to] = s.rows_of_steps(first, last, d == 1);
       const bool keep = memory.cells.has_value();
       const int64_t place = keep ? (layer * s.dirs + d) * s.R + from : d * memory.gates.size(1);
-      linear(matrix(memory.gates, place * 4 * H, to - from, 4 * H, 4 * H, 1),
-             matrix(x, from * D, to - from, D, D, 1), s.weights[layer * s.dirs + d].w_ih,
-             here.bias);
+      const Tensor inputs = matrix(read, from * D, to - from, D, D, 1);
+      if (pairs)
+        linear(matrix(*here.half_inputs, 0, to - from, 4 * H), inputs, here.w_ih, std::nullopt);
+      else if (!inputs_in_place)
+        linear(matrix(memory.gates, place * 4 * H, to - from, 4 * H, 4 * H, 1), inputs, here.w_ih,
+               here.bias);
       here.p.gates = part<scalar>(memory.gates, place, 4 * H);
       here.p.first_gates = from;
       here.p.first_step = first;
@@ -201,7 +175,7 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& s, int64_t 
     problems.push_back(p);
     directions.push_back(here);
   }
-  Threads::plan<scalar>(s).run([&](int64_t d, const cpu::Part& part) {
+  Threads::plan<scalar>(s, 4 * s.H * s.P).run([&](int64_t d, const cpu::Part& part) {
     cpu::kernels<scalar>().time_lstm_backward(problems[d], part);
   });
   std::vector<Tensor> d_weights;

@@ -36,8 +36,27 @@ STABLE_TORCH_LIBRARY(ltlstm, m) {
       "Tensor traj_hidden, Tensor traj_cells, Tensor traj_gates, "
       "bool bias, bool projected, bool peephole, bool bidirectional, bool? lanes) -> "
       "(Tensor d_input, Tensor d_h0, Tensor d_c0, Tensor[] d_weights, Tensor[] d_traj_weights)");
+  m.def(
+      "h_lstm_forward(Tensor input, Tensor h0, Tensor c0, Tensor[] weights, Tensor? masks, "
+      "Tensor? gate_masks, Tensor? batch_sizes, Tensor? reset, "
+      "bool bias, bool bidirectional, float slope, bool save) -> "
+      "(Tensor output, Tensor h_n, Tensor c_n, Tensor hidden, Tensor cells, Tensor gates, "
+      "Tensor gate_hidden)");
+  m.def(
+      "h_lstm_backward(Tensor? d_output, Tensor? d_h_n, Tensor? d_c_n, Tensor? d_hidden, "
+      "Tensor? d_cells, Tensor input, Tensor h0, Tensor c0, Tensor[] weights, Tensor? masks, "
+      "Tensor? gate_masks, Tensor? batch_sizes, Tensor? reset, "
+      "Tensor output, Tensor hidden, Tensor cells, Tensor gates, Tensor gate_hidden, "
+      "bool bias, bool bidirectional, float slope) -> "
+      "(Tensor d_input, Tensor d_h0, Tensor d_c0, Tensor[] d_weights)");
   m.def("cell_forward(Tensor preact, Tensor c, Tensor? peephole) -> (Tensor h, Tensor c_new)");
   m.def(
       "cell_backward(Tensor? d_h, Tensor? d_c_new, Tensor preact, Tensor c, Tensor? peephole) -> "
       "(Tensor d_preact, Tensor d_c, Tensor d_peephole)");
+  m.def(
+      "h_lstm_sparse_forward(Tensor input, Tensor h0, Tensor c0, Tensor[] weights, "
+      "Tensor? batch_sizes, Tensor? reset, bool bias, bool bidirectional, float slope) -> "
+      "(Tensor output, Tensor h_n, Tensor c_n)");
+  m.def("sparse_compile(Tensor weight, Tensor? mask, str? form) -> Tensor");
+  m.def("sparse_linear(Tensor x, Tensor matrix, Tensor? bias) -> Tensor");
 }

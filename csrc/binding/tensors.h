@@ -2,10 +2,12 @@
 // Small helpers over the stable ABI's Tensor, and the one form of an argument error.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_aten.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <cstdlib>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -16,9 +18,10 @@ namespace ltlstm::binding {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Sizes = std::vector<int64_t>;
+using Shape = torch::headeronly::IntHeaderOnlyArrayRef;  // sizes for the length of a call
 using OptionalTensor = std::optional<Tensor>;
 
-inline std::string text(const Sizes& sizes) {
+inline std::string text(Shape sizes) {
   std::ostringstream out;
   out << '(';
   for (size_t i = 0; i < sizes.size(); ++i) out << (i ? ", " : "") << sizes[i];
@@ -26,7 +29,7 @@ inline std::string text(const Sizes& sizes) {
   return out.str();
 }
 
-inline Sizes sizes_of(const Tensor& t) { return Sizes(t.sizes().begin(), t.sizes().end()); }
+inline Sizes sizes_of(const Tensor& t) { return t.sizes().vec(); }
 
 inline const char* name_of(ScalarType type) {
   switch (type) {
@@ -50,38 +53,91 @@ inline const char* name_of(ScalarType type) {
 }
 
 // <op>: <argument> must <contract>, got <value>
-inline void require(bool holds, const char* op, const std::string& argument,
-                    const std::string& contract, const std::string& got) {
-  STD_TORCH_CHECK(holds, op, ": ", argument, " must ", contract, ", got ", got);
+template <class Argument, class Contract, class Got>
+[[noreturn]] void refuse(const char* op, const Argument& argument, const Contract& contract,
+                         const Got& got) {
+  STD_TORCH_CHECK(false, op, ": ", argument, " must ", contract, ", got ", got);
+  std::abort();  // unreachable
 }
 
-inline void require_tensor(const char* op, const std::string& argument, const Tensor& t,
-                           ScalarType type, const Sizes& sizes) {
+// For texts that cost nothing until they are asked for: to put one together for every check takes
+// longer than a small step.
+template <class Argument, class Contract, class Got>
+void require(bool holds, const char* op, const Argument& argument, const Contract& contract,
+             const Got& got) {
+  if (!holds) refuse(op, argument, contract, got);
+}
+
+// Whether t is what a kernel may read or write as a plain array.
+inline bool fits(const Tensor& t, ScalarType type, Shape sizes) {
+  return t.is_cpu() && t.scalar_type() == type && t.sizes() == sizes && t.is_contiguous();
+}
+
+// Why a tensor does not fit.
+template <class Argument>
+[[noreturn]] void refuse_tensor(const char* op, const Argument& argument, const Tensor& t,
+                                ScalarType type, Shape sizes) {
   const std::string contract =
       std::string("be a contiguous ") + name_of(type) + " CPU tensor of shape " + text(sizes);
   require(t.is_cpu(), op, argument, contract, "a tensor on another device");
   require(t.scalar_type() == type, op, argument, contract, name_of(t.scalar_type()));
-  require(sizes_of(t) == sizes, op, argument, contract, "shape " + text(sizes_of(t)));
-  require(t.is_contiguous(), op, argument, contract,
-          "strides " + text(Sizes(t.strides().begin(), t.strides().end())));
+  require(t.sizes() == sizes, op, argument, contract, "shape " + text(t.sizes()));
+  refuse(op, argument, contract, "strides " + text(t.strides()));
 }
 
-inline void require_tensor(const char* op, const std::string& argument, const OptionalTensor& t,
-                           ScalarType type, const Sizes& sizes) {
+inline void require_tensor(const char* op, const char* argument, const Tensor& t, ScalarType type,
+                           Shape sizes) {
+  if (!fits(t, type, sizes)) refuse_tensor(op, argument, t, type, sizes);
+}
+
+inline void require_tensor(const char* op, const char* argument, const OptionalTensor& t,
+                           ScalarType type, Shape sizes) {
   if (t) require_tensor(op, argument, *t, type, sizes);
 }
 
-inline Sizes joined(const Sizes& first, const Sizes& second) {
-  Sizes all = first;
+inline Sizes joined(Shape first, Shape second) {
+  Sizes all;
+  all.reserve(first.size() + second.size());
+  all.insert(all.end(), first.begin(), first.end());
   all.insert(all.end(), second.begin(), second.end());
   return all;
 }
 
-inline Tensor empty(const Tensor& like, const Sizes& sizes) {
-  return torch::stable::new_empty(like, sizes);
+// By the shims' own functions: torch::stable's look the operator up by its name at each call, which
+// takes longer than the allocation.
+inline Tensor empty(const Tensor& like, Shape sizes, int32_t* type = nullptr) {
+  AtenTensorHandle made;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_aten_new_empty(like.get(), sizes.data(),
+                                                          static_cast<int64_t>(sizes.size()), type,
+                                                          nullptr, nullptr, 0, nullptr, &made));
+  return Tensor(made);
 }
-inline Tensor zeros(const Tensor& like, const Sizes& sizes) {
-  return torch::stable::new_zeros(like, sizes);
+inline Tensor empty_float(const Tensor& like, Shape sizes) {
+  int32_t type = aoti_torch_dtype_float32();
+  return empty(like, sizes, &type);
+}
+inline Tensor empty_bfloat16(const Tensor& like, Shape sizes) {
+  int32_t type = aoti_torch_dtype_bfloat16();
+  return empty(like, sizes, &type);
+}
+inline void copy(const Tensor& from, const Tensor& to) {
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_copy_(to.get(), from.get(), 0));
+}
+
+// A tensor as the kernels compute with it: bfloat16 as float32, all else as it is.
+inline Tensor computable(const Tensor& t) {
+  if (t.scalar_type() != ScalarType::BFloat16) return t;
+  const Tensor wide = empty_float(t, t.sizes());
+  copy(t, wide);
+  return wide;
+}
+inline OptionalTensor computable(const OptionalTensor& t) {
+  return t ? OptionalTensor(computable(*t)) : OptionalTensor();
+}
+inline Tensor zeros(const Tensor& like, Shape sizes) {
+  const Tensor made = empty(like, sizes);
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_zero_(made.get()));
+  return made;
 }
 
 // A (rows, columns) matrix with the given strides inside t, from element `offset` on. One cheap

@@ -2,58 +2,86 @@
 // The pointwise cell along one row, and over rows that do not depend on each other.
 #pragma once
 
+#include <type_traits>
+
 #include "cell.h"
+#include "cpu/vector.h"
 #include "problem.h"
 
 namespace ltlstm::cpu {
 
-template <class scalar>
-LTLSTM_INLINE Gates<scalar> gates_at(const scalar* row, int64_t H, int64_t j) {
-  return {row[j], row[H + j], row[2 * H + j], row[3 * H + j]};
+// Units [j, j + count) of a row whose gates lie H apart.
+template <class Value, bool kAll, class scalar>
+LTLSTM_INLINE Gates<Value> gates_at(const scalar* row, int64_t H, int64_t j, int64_t count) {
+  return {load<kAll, Value>(row + j, count), load<kAll, Value>(row + H + j, count),
+          load<kAll, Value>(row + 2 * H + j, count), load<kAll, Value>(row + 3 * H + j, count)};
 }
 
-template <class scalar>
-LTLSTM_INLINE void put_gates(scalar* row, int64_t H, int64_t j, Gates<scalar> gates) {
-  row[j] = gates.i, row[H + j] = gates.f, row[2 * H + j] = gates.g, row[3 * H + j] = gates.o;
+template <class Value, bool kAll, class scalar>
+LTLSTM_INLINE void put_gates(const Gates<Value>& gates, scalar* row, int64_t H, int64_t j,
+                             int64_t count) {
+  store<kAll>(gates.i, row + j, count);
+  store<kAll>(gates.f, row + H + j, count);
+  store<kAll>(gates.g, row + 2 * H + j, count);
+  store<kAll>(gates.o, row + 3 * H + j, count);
 }
 
-template <bool kPeephole, class scalar>
-LTLSTM_INLINE Peephole<scalar> peephole_at(const scalar* peephole, int64_t H, int64_t j) {
-  if (!kPeephole) return {0, 0, 0};
-  return {peephole[j], peephole[H + j], peephole[2 * H + j]};
+template <class Value, bool kAll, bool kPeephole, class scalar>
+LTLSTM_INLINE Peephole<Value> peephole_at(const scalar* peephole, int64_t H, int64_t j,
+                                          int64_t count) {
+  if constexpr (!kPeephole) return Peephole<Value>{Value{}, Value{}, Value{}};
+  return {load<kAll, Value>(peephole + j, count), load<kAll, Value>(peephole + H + j, count),
+          load<kAll, Value>(peephole + 2 * H + j, count)};
+}
+
+// f(all, first, count) over `count` units: as many at once as a vector holds, then the rest, where
+// `all` says which at compile time.
+template <class Isa, class scalar, class Function>
+LTLSTM_INLINE void over_units(int64_t count, const Function& f) {
+  constexpr int64_t kCount = Units<Isa, scalar>::kCount;
+  int64_t j = 0;
+  for (; j + kCount <= count; j += kCount) f(std::true_type(), j, kCount);
+  if (j < count) f(std::false_type(), j, count - j);
 }
 
 // `count` units of one row, which has H units in all (the distance from one gate to the next);
-// gates may be preact itself, c may be c_prev.
-template <bool kPeephole, class scalar>
-LTLSTM_INLINE void cell_row_forward(int64_t H, int64_t count, const scalar* preact,
+// gates may be preact itself or null, c may be c_prev.
+template <class Isa, bool kPeephole, class scalar>
+LTLSTM_INLINE void cell_row_forward(int64_t H, int64_t units, const scalar* preact,
                                     const scalar* c_prev, const scalar* peephole, scalar* gates,
                                     scalar* c, scalar* r) {
-#pragma GCC ivdep
-  for (int64_t j = 0; j < count; ++j) {
-    const CellState<scalar> s = cell_forward<kPeephole>(gates_at(preact, H, j), c_prev[j],
-                                                        peephole_at<kPeephole>(peephole, H, j));
-    put_gates(gates, H, j, s.gates);
-    c[j] = s.c;
-    r[j] = s.r;
-  }
+  using Value = typename Units<Isa, scalar>::Value;
+  over_units<Isa, scalar>(
+      units, [&](auto all, int64_t j, int64_t count) __attribute__((always_inline)) {
+        constexpr bool kAll = decltype(all)::value;
+        const CellState<Value> s = cell_forward<kPeephole>(
+            gates_at<Value, kAll>(preact, H, j, count), load<kAll, Value>(c_prev + j, count),
+            peephole_at<Value, kAll, kPeephole>(peephole, H, j, count));
+        if (gates) put_gates<Value, kAll>(s.gates, gates, H, j, count);
+        store<kAll>(s.c, c + j, count);
+        store<kAll>(s.r, r + j, count);
+      });
 }
 
 // dc_prev may be dc itself; r may be null.
-template <bool kPeephole, bool kR, class scalar>
-LTLSTM_INLINE void cell_row_backward(int64_t H, int64_t count, const scalar* gates,
+template <class Isa, bool kPeephole, bool kR, class scalar>
+LTLSTM_INLINE void cell_row_backward(int64_t H, int64_t units, const scalar* gates,
                                      const scalar* c_prev, const scalar* c, const scalar* peephole,
                                      const scalar* dr, const scalar* dc, scalar* d_preact,
                                      scalar* dc_prev, scalar* r) {
-#pragma GCC ivdep
-  for (int64_t j = 0; j < count; ++j) {
-    const CellGradient<scalar> d =
-        cell_backward<kPeephole>(gates_at(gates, H, j), c_prev[j], c[j],
-                                 peephole_at<kPeephole>(peephole, H, j), dr[j], dc[j]);
-    put_gates(d_preact, H, j, d.preact);
-    dc_prev[j] = d.c_prev;
-    if (kR) r[j] = d.r;
-  }
+  using Value = typename Units<Isa, scalar>::Value;
+  over_units<Isa, scalar>(
+      units, [&](auto all, int64_t j, int64_t count) __attribute__((always_inline)) {
+        constexpr bool kAll = decltype(all)::value;
+        const CellGradient<Value> d = cell_backward<kPeephole>(
+            gates_at<Value, kAll>(gates, H, j, count), load<kAll, Value>(c_prev + j, count),
+            load<kAll, Value>(c + j, count),
+            peephole_at<Value, kAll, kPeephole>(peephole, H, j, count),
+            load<kAll, Value>(dr + j, count), load<kAll, Value>(dc + j, count));
+        put_gates<Value, kAll>(d.preact, d_preact, H, j, count);
+        store<kAll>(d.c_prev, dc_prev + j, count);
+        if (kR) store<kAll>(d.r, r + j, count);
+      });
 }
 
 template <class scalar>
@@ -68,7 +96,7 @@ LTLSTM_INLINE void add_peephole_gradient(int64_t H, int64_t count, const scalar*
   }
 }
 
-template <class scalar>
+template <class Isa, class scalar>
 LTLSTM_INLINE void cell_rows_forward(const CellRowsForward<scalar>& p, int64_t first,
                                      int64_t last) {
   const int64_t H = p.H;
@@ -79,32 +107,32 @@ LTLSTM_INLINE void cell_rows_forward(const CellRowsForward<scalar>& p, int64_t f
     scalar* c = p.c + row * H;
     scalar* r = p.r + row * H;
     if (p.peephole)
-      cell_row_forward<true>(H, H, preact, c_prev, p.peephole, gates, c, r);
+      cell_row_forward<Isa, true>(H, H, preact, c_prev, p.peephole, gates, c, r);
     else
-      cell_row_forward<false>(H, H, preact, c_prev, p.peephole, gates, c, r);
+      cell_row_forward<Isa, false>(H, H, preact, c_prev, p.peephole, gates, c, r);
   }
 }
 
-template <bool kPeephole, bool kR, class scalar>
+template <class Isa, bool kPeephole, bool kR, class scalar>
 LTLSTM_INLINE void cell_rows_backward_as(const CellRowsBackward<scalar>& p, int64_t first,
                                          int64_t last) {
   const int64_t H = p.H;
   for (int64_t row = first; row < last; ++row)
-    cell_row_backward<kPeephole, kR>(H, H, p.gates + row * 4 * H, p.c_prev + row * p.c_prev_stride,
-                                     p.c + row * H, p.peephole, p.dr + row * H, p.dc + row * H,
-                                     p.d_preact + row * 4 * H, p.dc_prev + row * H,
-                                     kR ? p.r + row * H : nullptr);
+    cell_row_backward<Isa, kPeephole, kR>(
+        H, H, p.gates + row * 4 * H, p.c_prev + row * p.c_prev_stride, p.c + row * H, p.peephole,
+        p.dr + row * H, p.dc + row * H, p.d_preact + row * 4 * H, p.dc_prev + row * H,
+        kR ? p.r + row * H : nullptr);
 }
 
-template <class scalar>
+template <class Isa, class scalar>
 LTLSTM_INLINE void cell_rows_backward(const CellRowsBackward<scalar>& p, int64_t first,
                                       int64_t last) {
   if (p.peephole)
-    p.r ? cell_rows_backward_as<true, true>(p, first, last)
-        : cell_rows_backward_as<true, false>(p, first, last);
+    p.r ? cell_rows_backward_as<Isa, true, true>(p, first, last)
+        : cell_rows_backward_as<Isa, true, false>(p, first, last);
   else
-    p.r ? cell_rows_backward_as<false, true>(p, first, last)
-        : cell_rows_backward_as<false, false>(p, first, last);
+    p.r ? cell_rows_backward_as<Isa, false, true>(p, first, last)
+        : cell_rows_backward_as<Isa, false, false>(p, first, last);
 }
 
 }  // namespace ltlstm::cpu

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 
 // Everything below, and nothing above, may use these instructions.
 #if defined(__clang__)
@@ -22,6 +23,7 @@ struct Avx2 {
   static constexpr const char* kName = "avx2";
   static constexpr int kVectorBytes = 32;
   static constexpr int kRows = 3;  // by 4 vectors: as many sums as stay in registers
+  static constexpr bool kPairs = false;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 
 // Everything below, and nothing above, may use these instructions.
 #if defined(__clang__)
@@ -23,6 +24,7 @@ struct Avx512 {
   static constexpr const char* kName = "avx512";
   static constexpr int kVectorBytes = 64;
   static constexpr int kRows = 6;  // by 4 vectors: as many sums as stay in registers
+  static constexpr bool kPairs = false;
 };
 
 }  // namespace

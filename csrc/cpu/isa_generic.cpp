@@ -9,6 +9,7 @@ struct Generic {
   static constexpr const char* kName = "generic";
   static constexpr int kVectorBytes = 16;
   static constexpr int kRows = 3;  // by 4 vectors: as many sums as stay in registers
+  static constexpr bool kPairs = false;
 };
 
 }  // namespace

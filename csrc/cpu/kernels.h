@@ -8,6 +8,7 @@
 
 #include "cpu/gang.h"
 #include "problem.h"
+#include "sparse_matrix.h"
 
 namespace ltlstm::cpu {
 
@@ -21,7 +22,10 @@ struct Part {
 template <class scalar>
 struct Kernels {
   const char* isa;
-  int64_t block;  // columns of a packed block: K * block elements
+  int64_t block;   // columns of a packed block: K * block elements
+  bool pairs;      // whether w_hh may be packed in pairs of bfloat16
+  int64_t lanes;   // of a vector
+  int64_t window;  // how many columns of x a permutation reaches, for sparse matrices; 0: none
 
   // A matrix B(k, j) = source[k * k_stride + j * j_stride] in the form that the time loop streams:
   // plain blocks of `width` columns, or gate blocks of 4 * width.
@@ -30,12 +34,17 @@ struct Kernels {
                bool gates, int64_t first, int64_t last, scalar* packed);
   void (*time_lstm_forward)(const TimeLstmForward<scalar>&, const Part&);
   void (*time_lstm_backward)(const TimeLstmBackward<scalar>&, const Part&);
+  void (*hidden_gate_forward)(const HiddenGateForward<scalar>&, const Part&);
+  void (*hidden_gate_backward)(const HiddenGateBackward<scalar>&, const Part&);
   void (*cell_rows_forward)(const CellRowsForward<scalar>&, int64_t first, int64_t last);
   void (*cell_rows_backward)(const CellRowsBackward<scalar>&, int64_t first, int64_t last);
+  // y = base + W x for `rows` rows of x and all of W.
+  void (*sparse_product)(const SparseMatrix<scalar>& w, const SparseOperands<scalar>&,
+                         int64_t rows);
 };
 
-// The table for this machine. The environment variable LTLSTM_CPU_ISA (generic, avx2, avx512), read
-// once, asks for a narrower one; what the machine cannot run is not taken.
+// The table for this machine. The environment variable LTLSTM_CPU_ISA (generic, avx2, avx512,
+// avx512bf16), read once, asks for a narrower one; what the machine cannot run is not taken.
 template <class scalar>
 const Kernels<scalar>& kernels();
 
@@ -46,5 +55,7 @@ template <class scalar>
 const Kernels<scalar>* avx2_kernels();
 template <class scalar>
 const Kernels<scalar>* avx512_kernels();
+template <class scalar>
+const Kernels<scalar>* avx512bf16_kernels();
 
 }  // namespace ltlstm::cpu

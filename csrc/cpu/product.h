@@ -6,42 +6,9 @@
 // numbers never depend on its neighbours, on the batch or on the number of threads.
 #pragma once
 
-#include <cstdint>
-
-#include "activation.h"
+#include "cpu/vector.h"
 
 namespace ltlstm::cpu {
-
-// Not the standard library's: an out-of-line copy of those could be shared between instruction sets
-// by the linker.
-LTLSTM_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-template <class scalar>
-LTLSTM_INLINE void copy_row(int64_t width, const scalar* from, scalar* to) {
-  memcpy(to, from, width * sizeof(scalar));
-}
-
-template <class scalar>
-LTLSTM_INLINE void zero_row(int64_t width, scalar* to) {
-  for (int64_t j = 0; j < width; ++j) to[j] = 0;
-}
-
-template <class scalar>
-LTLSTM_INLINE void add_row(int64_t width, const scalar* from, scalar* to) {
-#pragma GCC ivdep
-  for (int64_t j = 0; j < width; ++j) to[j] += from[j];
-}
-
-// An instruction set, as far as these loops are concerned: the width of a vector and how many stay
-// in registers.
-template <class Isa, class scalar>
-struct Tile {
-  typedef scalar Vector
-      __attribute__((vector_size(Isa::kVectorBytes), aligned(sizeof(scalar)), may_alias));
-  static constexpr int kLanes = Isa::kVectorBytes / sizeof(scalar);
-  static constexpr int kVectors = 4;
-  static constexpr int kBlock = kVectors * kLanes;
-};
 
 // Which columns of C a packed block stands for.
 // plain: kBlock columns in a row. gates: the four gates of kLanes units, in a row of C of four
@@ -68,7 +35,7 @@ struct Columns {
 };
 
 // Packs blocks [first, last) of B(k, j) = source[k * k_stride + j * j_stride]; padding becomes
-// zeros.
+// zeros. A pair of bfloat16 may lie where no float would.
 template <class Isa, class scalar>
 LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride, int64_t K,
                         Columns<Isa, scalar> columns, int64_t first, int64_t last, scalar* packed) {
@@ -83,7 +50,7 @@ LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride
         const int64_t valid = columns.valid(block, v);
         for (int64_t j = 0; j < valid; ++j)
           for (int64_t k = k0; k < k1; ++k)
-            to[k * T::kBlock + j] = from[k * k_stride + j * j_stride];
+            memcpy(to + k * T::kBlock + j, from + k * k_stride + j * j_stride, sizeof(scalar));
         for (int64_t j = valid; j < T::kLanes; ++j)
           for (int64_t k = k0; k < k1; ++k) to[k * T::kBlock + j] = 0;
       }
@@ -91,11 +58,19 @@ LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride
   }
 }
 
+// What a product multiplies: a number of A by a vector of B.
+template <class Isa, class scalar>
+struct Plain {
+  using Left = scalar;
+  using Vector = typename Tile<Isa, scalar>::Vector;
+  LTLSTM_MEMBER static void multiply_add(Vector& sum, Left a, const Vector& b) { sum += a * b; }
+};
+
 // kRows rows by kBlocks blocks.
-template <class Isa, int kRows, int kBlocks, class scalar>
-LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, const scalar* packed,
-                                Columns<Isa, scalar> columns, int64_t block, bool accumulate,
-                                scalar* c, int64_t c_stride) {
+template <class Isa, class Operands, int kRows, int kBlocks, class scalar>
+LTLSTM_INLINE void product_tile(int64_t K, const typename Operands::Left* a, int64_t a_stride,
+                                const scalar* packed, Columns<Isa, scalar> columns, int64_t block,
+                                bool accumulate, scalar* c, int64_t c_stride) {
   using T = Tile<Isa, scalar>;
   using Vector = typename T::Vector;
   constexpr int kVectors = T::kVectors;
@@ -107,7 +82,8 @@ LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, co
     for (int v = 0; v < kBlocks * kVectors; ++v) {
       const scalar* at = b + (v / kVectors * K + k) * T::kBlock + v % kVectors * T::kLanes;
       const Vector weight = *reinterpret_cast<const Vector*>(at);
-      for (int i = 0; i < kRows; ++i) sum[i][v] += a[i * a_stride + k] * weight;
+      for (int i = 0; i < kRows; ++i)
+        Operands::multiply_add(sum[i][v], a[i * a_stride + k], weight);
     }
   }
   for (int i = 0; i < kRows; ++i) {
@@ -126,38 +102,50 @@ LTLSTM_INLINE void product_tile(int64_t K, const scalar* a, int64_t a_stride, co
 }
 
 // One block of `rows` rows, at most kMost, a number the compiler must know.
-template <class Isa, int kMost, class scalar>
-LTLSTM_INLINE void product_rows(int64_t rows, int64_t K, const scalar* a, int64_t a_stride,
-                                const scalar* packed, Columns<Isa, scalar> columns, int64_t block,
-                                bool accumulate, scalar* c, int64_t c_stride) {
+template <class Isa, class Operands, int kMost, class scalar>
+LTLSTM_INLINE void product_rows(int64_t rows, int64_t K, const typename Operands::Left* a,
+                                int64_t a_stride, const scalar* packed,
+                                Columns<Isa, scalar> columns, int64_t block, bool accumulate,
+                                scalar* c, int64_t c_stride) {
   if constexpr (kMost > 0) {
     if (rows == kMost)
-      product_tile<Isa, kMost, 1>(K, a, a_stride, packed, columns, block, accumulate, c, c_stride);
+      product_tile<Isa, Operands, kMost, 1>(K, a, a_stride, packed, columns, block, accumulate, c,
+                                            c_stride);
     else
-      product_rows<Isa, kMost - 1>(rows, K, a, a_stride, packed, columns, block, accumulate, c,
-                                   c_stride);
+      product_rows<Isa, Operands, kMost - 1>(rows, K, a, a_stride, packed, columns, block,
+                                             accumulate, c, c_stride);
   }
 }
 
 // Blocks [first, last) of c (rows, .) = a (rows, K) times the packed b, added to c where
 // `accumulate`.
-template <class Isa, class scalar>
-LTLSTM_INLINE void product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride,
-                           const scalar* packed, Columns<Isa, scalar> columns, int64_t first,
-                           int64_t last, bool accumulate, scalar* c, int64_t c_stride) {
+template <class Isa, class Operands, class scalar>
+LTLSTM_INLINE void product_of(int64_t rows, int64_t K, const typename Operands::Left* a,
+                              int64_t a_stride, const scalar* packed, Columns<Isa, scalar> columns,
+                              int64_t first, int64_t last, bool accumulate, scalar* c,
+                              int64_t c_stride) {
   int64_t block = first;
   if (rows == 1)  // enough sums at once to hide the latency of an addition
     for (; block + 2 <= last; block += 2)
-      product_tile<Isa, 1, 2>(K, a, a_stride, packed, columns, block, accumulate, c, c_stride);
+      product_tile<Isa, Operands, 1, 2>(K, a, a_stride, packed, columns, block, accumulate, c,
+                                        c_stride);
   for (; block < last; ++block) {
     int64_t tiles = (rows + Isa::kRows - 1) / Isa::kRows;
     for (int64_t i = 0; i < rows; --tiles) {
       const int64_t here = (rows - i + tiles - 1) / tiles;  // as even as can be: 4 + 4, not 6 + 2
-      product_rows<Isa, Isa::kRows>(here, K, a + i * a_stride, a_stride, packed, columns, block,
-                                    accumulate, c + i * c_stride, c_stride);
+      product_rows<Isa, Operands, Isa::kRows>(here, K, a + i * a_stride, a_stride, packed, columns,
+                                              block, accumulate, c + i * c_stride, c_stride);
       i += here;
     }
   }
+}
+
+template <class Isa, class scalar>
+LTLSTM_INLINE void product(int64_t rows, int64_t K, const scalar* a, int64_t a_stride,
+                           const scalar* packed, Columns<Isa, scalar> columns, int64_t first,
+                           int64_t last, bool accumulate, scalar* c, int64_t c_stride) {
+  product_of<Isa, Plain<Isa, scalar>>(rows, K, a, a_stride, packed, columns, first, last,
+                                      accumulate, c, c_stride);
 }
 
 }  // namespace ltlstm::cpu

@@ -4,8 +4,10 @@
 #pragma once
 
 #include "cpu/cell_rows.h"
+#include "cpu/hidden_gate.h"
 #include "cpu/kernels.h"
 #include "cpu/product.h"
+#include "cpu/sparse.h"
 #include "cpu/time_lstm.h"
 
 namespace ltlstm::cpu {
@@ -34,19 +36,42 @@ struct Table {
              : time_lstm_backward<Isa, false, false>(p, part);
   }
 
+  static void gate_forward(const HiddenGateForward<scalar>& p, const Part& part) {
+    hidden_gate_forward<Isa>(p, part);
+  }
+
+  static void gate_backward(const HiddenGateBackward<scalar>& p, const Part& part) {
+    hidden_gate_backward<Isa>(p, part);
+  }
+
   static void rows_forward(const CellRowsForward<scalar>& p, int64_t first, int64_t last) {
-    cell_rows_forward(p, first, last);
+    cell_rows_forward<Isa>(p, first, last);
   }
 
   static void rows_backward(const CellRowsBackward<scalar>& p, int64_t first, int64_t last) {
-    cell_rows_backward(p, first, last);
+    cell_rows_backward<Isa>(p, first, last);
+  }
+
+  static void product_of_sparse(const SparseMatrix<scalar>& w, const SparseOperands<scalar>& p,
+                                int64_t rows) {
+    sparse_product<Isa>(w, p, rows, 0, w.width);
   }
 
   static const Kernels<scalar>* get() {
-    static constexpr Kernels<scalar> table = {Isa::kName,   Tile<Isa, scalar>::kBlock,
-                                              blocks,       pack_blocks,
-                                              time_forward, time_backward,
-                                              rows_forward, rows_backward};
+    static constexpr Kernels<scalar> table = {Isa::kName,
+                                              Tile<Isa, scalar>::kBlock,
+                                              Isa::kPairs && sizeof(scalar) == sizeof(float),
+                                              Tile<Isa, scalar>::kLanes,
+                                              Permutation<Isa, scalar>::kWindow,
+                                              blocks,
+                                              pack_blocks,
+                                              time_forward,
+                                              time_backward,
+                                              gate_forward,
+                                              gate_backward,
+                                              rows_forward,
+                                              rows_backward,
+                                              product_of_sparse};
     return &table;
   }
 };

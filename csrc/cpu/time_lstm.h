@@ -12,6 +12,7 @@
 #include "cpu/dot.h"
 #include "cpu/gang.h"
 #include "cpu/kernels.h"
+#include "cpu/pairs.h"
 #include "cpu/product.h"
 #include "problem.h"
 
@@ -92,6 +93,12 @@ LTLSTM_INLINE const scalar* previous_h(const TimeLstmForward<scalar>& p, const S
   return p.hidden + (p.seq.offsets[s.before] + n) * p.hidden_stride;
 }
 
+// Where the rows of this part lie in a buffer (pieces of the gang or 1, N, P).
+template <class scalar>
+LTLSTM_INLINE int64_t place_of_rows(const TimeLstmForward<scalar>& p, const Part& part) {
+  return ((part.gang ? part.share.first : 0) * p.seq.N + part.first_row) * p.P;
+}
+
 template <class scalar>
 LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const Step& s,
                                       const Part& part) {
@@ -99,11 +106,28 @@ LTLSTM_INLINE Rows<scalar> entering_h(const TimeLstmForward<scalar>& p, const St
   if (!p.seq.reset && part.first_row + s.active <= p.seq.batch_sizes[s.before])
     return {p.hidden + (p.seq.offsets[s.before] + part.first_row) * p.hidden_stride,
             p.hidden_stride};
-  scalar* gathered =
-      p.gathered + ((part.gang ? part.share.first : 0) * p.seq.N + part.first_row) * p.P;
+  scalar* gathered = p.gathered + place_of_rows(p, part);
   for (int64_t i = 0; i < s.active; ++i)
     copy_row(p.P, previous_h(p, s, part.first_row + i), gathered + i * p.P);
   return {gathered, p.P};
+}
+
+// What the inputs of a step give the gates of some units, the weights read in place.
+template <class Isa, class scalar, class Range>
+LTLSTM_INLINE void input_product(const TimeLstmForward<scalar>& p, const Step& s,
+                                 const Range& units, scalar* preact) {
+  const int64_t count = units.count();
+  for (int64_t column = units.first; column < 4 * p.H; column += p.H) {
+    for (int64_t i = 0; i < s.active; ++i) {
+      scalar* to = preact + i * 4 * p.H + column;
+      if (p.b_ih)
+        copy_row(count, p.b_ih + column, to), add_row(count, p.b_hh + column, to);
+      else
+        zero_row(count, to);
+    }
+    dot_product<Isa>(s.active, p.D, p.x + s.row * p.D, p.D, p.w_ih + column * p.D, count, true,
+                     preact + column, 4 * p.H);
+  }
 }
 
 template <class Isa, bool kPeephole, class scalar>
@@ -116,7 +140,13 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
     if (s.active <= 0) continue;
     const Rows<scalar> h = entering_h(p, s, part);
     scalar* preact = p.gates + (s.row - p.first_gates) * 4 * H;
-    if (p.in_place)
+    if (p.x) input_product<Isa>(p, s, units, preact);
+    if (p.rounded) {
+      if constexpr (Isa::kPairs && sizeof(scalar) == sizeof(float))
+        pairs_step<Isa>(p, s.active, h.data, h.stride, p.rounded + place_of_rows(p, part) / 2,
+                        units.first, units.last, units.first_gate_block(), units.last_gate_block(),
+                        p.half_inputs + (s.row - p.first_gates) * 4 * H, preact);
+    } else if (p.in_place)
       for (int64_t column = units.first; column < 4 * H; column += H)
         dot_product<Isa>(s.active, P, h.data, h.stride, p.w_hh + column * P, units.count(), true,
                          preact + column, 4 * H);
@@ -130,8 +160,9 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
       scalar* hidden = p.hidden + row * p.hidden_stride + units.first;
       scalar* r = p.w_hr ? p.scratch + n * H + units.first : hidden;
       if (p.seq.reset && previous_of(p.seq, s, n) == Previous::kCleared) zero_row(units.count(), c);
-      cell_row_forward<kPeephole>(H, units.count(), gates, c,
-                                  kPeephole ? p.peephole + units.first : nullptr, gates, c, r);
+      cell_row_forward<Isa, kPeephole>(H, units.count(), gates, c,
+                                       kPeephole ? p.peephole + units.first : nullptr,
+                                       p.cells ? gates : nullptr, c, r);
       if (p.cells) copy_row(units.count(), c, p.cells + row * H + units.first);
       if (!p.w_hr) copy_row(units.count(), r, p.h + n * H + units.first);
     }
@@ -191,7 +222,7 @@ LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const P
       const scalar* dr = (kProjected ? p.scratch : p.dh) + n * H + units.first;
       scalar* dc = p.dc + n * H + units.first;
       scalar* d_preact = p.d_preact + row * 4 * H + units.first;
-      cell_row_backward<kPeephole, kProjected>(
+      cell_row_backward<Isa, kPeephole, kProjected>(
           H, units.count(), p.gates + row * 4 * H + units.first, c_prev, c,
           kPeephole ? p.peephole + units.first : nullptr, dr, dc, d_preact, dc,
           kProjected ? p.r + row * H + units.first : nullptr);

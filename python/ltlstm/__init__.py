@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LSTM, layer trajectory LSTM and residual LSTM for PyTorch, on this package's own operators."""
+"""LSTM, layer trajectory LSTM, residual LSTM and H-LSTM for PyTorch, on our own operators."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 from ltlstm import autograd as autograd  # registers the operators' derivatives
-from ltlstm import functional, reference
+from ltlstm import functional, reference, sparsity
 from ltlstm.convert import ConvertReport, convert_, convert_report, patch_torch
-from ltlstm.modules import LSTM, LTLSTM, LSTMCell, LTLSTMCell, ResidualLSTM
+from ltlstm.modules import (
+    HLSTM,
+    LSTM,
+    LTLSTM,
+    HLSTMCell,
+    LSTMCell,
+    LTLSTMCell,
+    ResidualLSTM,
+)
 from ltlstm.modules.explain import explain
 from ltlstm_kernels.backend import available_backends, use_backend
 
@@ -17,6 +25,8 @@ except PackageNotFoundError:  # run from its sources
 
 __all__ = [
     "ConvertReport",
+    "HLSTM",
+    "HLSTMCell",
     "LSTM",
     "LTLSTM",
     "LSTMCell",
@@ -30,5 +40,6 @@ __all__ = [
     "functional",
     "patch_torch",
     "reference",
+    "sparsity",
     "use_backend",
 ]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ltlstm import reference
-from ltlstm_kernels import ops
+from ltlstm_kernels import h_lstm_ops, ops
 
 FLAGS = ("bias", "projected", "peephole", "bidirectional")
 
@@ -44,7 +44,7 @@ class _Flat:
         return [fill(p) for p in layout]
 
 
-def _save(ctx: Any, tensors: Sequence[Any], flags: Sequence[bool | None]) -> None:
+def _save(ctx: Any, tensors: Sequence[Any], flags: Sequence[Any]) -> None:
     flat = _Flat(tensors)
     ctx.save_for_backward(*flat.tensors)
     ctx.layout, ctx.flags = flat.layout, tuple(flags)
@@ -58,22 +58,27 @@ def _saved(ctx: Any) -> list[Any]:
 def _register(
     name: str,
     lists: int,
+    outputs: int,
     non_differentiable: Sequence[int],
     backward_op: Callable[..., Any],
     run_reference: Callable[..., Sequence[Tensor]],
+    others: int = 3,
+    flag_names: Sequence[str] = FLAGS,
 ) -> None:
     """Both derivatives of one stack operator.
 
-    lists: how many lists of weights follow input, h0, c0. non_differentiable: places among the
-    outputs of what only the kernel's backward reads. run_reference: the differentiable outputs, in
-    the operator's order.
+    lists: how many lists of weights follow input, h0, c0. outputs: how many beside h_n and c_n.
+    non_differentiable: places among all of them of what only the kernel's backward reads.
+    run_reference: the differentiable outputs, in the operator's order. others: tensors without a
+    gradient that follow the weights: masks, batch_sizes and reset. flag_names: of what follows
+    those, for the reference; then `save`, and how to run.
     """
-    leading = 3 + lists  # input, h0, c0 and the weights; masks, batch_sizes and reset follow
-    outputs = 4 if lists == 1 else 7  # output, hidden, cells, ...: all but h_n and c_n
+    leading = 3 + lists  # input, h0, c0 and the weights
 
     def setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        tensors, rest = inputs[: leading + 3], inputs[leading + 3 :]
-        flags, ctx.kept, how = rest[: len(FLAGS)], rest[len(FLAGS)], rest[len(FLAGS) + 1 :]
+        tensors, rest = inputs[: leading + others], inputs[leading + others :]
+        count = len(flag_names)
+        flags, ctx.kept, how = rest[:count], rest[count], rest[count + 1 :]
         _save(ctx, [*tensors, output[0], *output[3:]], (*flags, *how))
         ctx.mark_non_differentiable(*(output[i] for i in non_differentiable))
 
@@ -88,19 +93,19 @@ def _register(
             found = backward_op(grads, saved, ctx.flags)
         else:
             found = [None if isinstance(a, Tensor) else [None] * len(a) for a in saved[:leading]]
-        return (*found, *(None,) * (3 + len(ctx.flags) + 1))
+        return (*found, *(None,) * (others + len(ctx.flags) + 1))
 
     def setup_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        tensors = len(gradients) + leading + 3 + outputs
+        tensors = len(gradients) + leading + others + outputs
         _save(ctx, inputs[:tensors], inputs[tensors:])
 
     def double_backward(ctx: Any, *outer: Any) -> tuple[Any, ...]:
         saved = _saved(ctx)
         grads, saved = saved[: len(gradients)], saved[len(gradients) :]
-        flags = dict(zip(FLAGS, ctx.flags, strict=False))  # how to run follows, and is not for it
-        arguments, extra = saved[:leading], saved[leading : leading + 3]
+        flags = dict(zip(flag_names, ctx.flags, strict=False))  # how to run is not for it
+        arguments, extra = saved[:leading], saved[leading : leading + others]
         second = _second(run_reference, grads, arguments, extra, flags, outer)
-        return (*second, *(None,) * (3 + outputs + len(ctx.flags)))
+        return (*second, *(None,) * (others + outputs + len(ctx.flags)))
 
     # What the backward is given a gradient of: the outputs that have one.
     gradients = [i for i in range(outputs + 2) if i not in non_differentiable]
@@ -187,6 +192,21 @@ def _trajectory_reference(input, h0, c0, weights, traj_weights, masks, batch_siz
     return output, h_n, c_n, hidden, cells, g[:-1], m
 
 
+def _h_lstm_reference(input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, **flags):
+    output, h_n, c_n, hidden, cells = reference.h_lstm(
+        input,
+        h0,
+        c0,
+        weights,
+        masks=_unstacked(masks),
+        gate_masks=gate_masks,
+        batch_sizes=batch_sizes,
+        reset=reset,
+        **flags,
+    )
+    return output, h_n, c_n, hidden[:-1], cells
+
+
 def _cell_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _save(ctx, inputs, ())
 
@@ -207,8 +227,12 @@ def _cell_double_backward(ctx: Any, *outer: Tensor | None) -> tuple[Any, ...]:
 
 
 if ops.AVAILABLE:
-    _register("lstm_stack", 1, (5,), ops.lstm_stack_backward, _stack_reference)
-    _register("lt_lstm", 2, (5, 8), ops.lt_lstm_backward, _trajectory_reference)
+    _register("lstm_stack", 1, 4, (5,), ops.lstm_stack_backward, _stack_reference)
+    _register("lt_lstm", 2, 7, (5, 8), ops.lt_lstm_backward, _trajectory_reference)
+    _register(
+        "h_lstm", 1, 5, (5, 6), h_lstm_ops.h_lstm_backward, _h_lstm_reference, others=4,
+        flag_names=("bias", "bidirectional", "slope"),
+    )  # fmt: skip
     torch.library.register_autograd(
         "ltlstm::cell_forward", _cell_backward, setup_context=_cell_setup
     )

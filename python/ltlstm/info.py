@@ -42,6 +42,8 @@ def _backends() -> Iterator[tuple[str, str]]:
 
 def _cpu() -> Iterator[tuple[str, str]]:
     yield "threads", str(torch.get_num_threads())
+    running = build_info.cpu_instruction_set()
+    yield "kernels", running or "none: the library _ops_cpu is missing"
     if not ltlstm_kernels.libraries()["_C"].loaded:
         yield "features", "unknown: the library _C is missing"
         return

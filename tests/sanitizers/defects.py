@@ -18,7 +18,9 @@ RACE = Symptom((DATA_RACE,), "threads", "thread")
 # On a busy machine a piece of a gang may be late unasked, and then races with the one that works.
 NOT_IDLE = Symptom(("FAILED: a late piece finds something to do", DATA_RACE), "threads", "thread")
 OVERFLOW = Symptom(("AddressSanitizer: heap-buffer-overflow",), "memory", "address")
-SHIFT = Symptom(("runtime error: left shift of",), "memory", "shift")
+UNALIGNED = Symptom(("runtime error: load of misaligned address",), "memory", "address,alignment")
+# Far past the end there may be no memory at all.
+WILD = Symptom((*OVERFLOW.texts, "AddressSanitizer: SEGV"), "memory", "address")
 
 
 class Defect(NamedTuple):
@@ -30,12 +32,14 @@ class Defect(NamedTuple):
     symptom: Symptom
     nth: int = 0
     of: int = 1  # occurrences, so that a new one is noticed
+    by_driver: bool = False  # the driver's own kernels show it, those of pairs
 
     @property
     def unit(self) -> str:
         """The name of the one source that has to be compiled again."""
-        units = {"cpu/gang.cpp": "gang.cpp", "cpu/gang.h": "driver.cpp"}
-        return units.get(self.source, "isa_generic.cpp")
+        if self.by_driver or self.source == "cpu/gang.h":
+            return "driver.cpp"
+        return Path(self.source).name if self.source.endswith(".cpp") else "isa_generic.cpp"
 
     def plant(self, csrc: Path) -> None:
         replace(csrc / self.source, self.old, self.new, self.nth, self.of)
@@ -43,6 +47,10 @@ class Defect(NamedTuple):
 
 def without_meeting(nth: int) -> Defect:
     return Defect("cpu/time_lstm.h", " meet(part);", ";", RACE, nth, of=4)
+
+
+def without_meeting_of_gates(nth: int) -> Defect:
+    return Defect("cpu/hidden_gate.h", " meet(part);", ";", RACE, nth, of=5)
 
 
 DEFECTS = {
@@ -69,6 +77,11 @@ DEFECTS = {
     "no meeting after a forward step": without_meeting(1),
     "no meeting before the backward projection": without_meeting(2),
     "no meeting before the backward product": without_meeting(3),
+    "no meeting after the first layer of the gates": without_meeting_of_gates(0),
+    "no meeting after a later layer": without_meeting_of_gates(1),
+    "no meeting after a step of gates": without_meeting_of_gates(2),
+    "no meeting before the backward of the gates": without_meeting_of_gates(3),
+    "no meeting after a layer's backward": without_meeting_of_gates(4),
     "one gathered h for all pieces": Defect(
         "cpu/time_lstm.h", "part.share.first : 0) *", "0 : 0) *", RACE
     ),
@@ -84,9 +97,53 @@ DEFECTS = {
         "n < seq.batch_sizes",
         OVERFLOW,
     ),
+    "sparse lines past the last unit": Defect(
+        "cpu/sparse.h", "smaller(last - unit, kLanes)", "kLanes", OVERFLOW
+    ),
+    "columns that no matrix has": Defect(
+        "cpu/sparse_compile.cpp", "matrix.places[i] <= last;", "last < INT32_MAX;", WILD
+    ),
     "full vectors only": Defect("cpu/product.h", "smaller(left, T::kLanes)", "T::kLanes", OVERFLOW),
     "a dot product past its end": Defect("cpu/dot.h", "k + T::kLanes <= K", "k < K", OVERFLOW),
-    "a shift into the sign": Defect(
-        "activation.h", "bits_of<uint32_t>(shifted)", "bits_of<int32_t>(shifted)", SHIFT
+    "whole vectors of units only": Defect(
+        "cpu/cell_rows.h", "j + kCount <= count;", "j < count;", OVERFLOW
+    ),
+    "a lane past the vector": Defect(
+        "cpu/vector.h", "j < count; ++j) to[j] = lanes", "j <= count; ++j) to[j] = lanes", OVERFLOW
+    ),
+    "a gate past the last of the inputs": Defect(
+        "cpu/time_lstm.h", "column < 4 * p.H;", "column <= 4 * p.H;", OVERFLOW
+    ),
+    "inputs of all units for each piece": Defect(
+        "cpu/time_lstm.h",
+        "int64_t column = units.first; column < 4 * p.H;",
+        "int64_t column = 0; column < 4 * p.H;",
+        RACE,
+    ),
+    "inputs of the next step": Defect(
+        "cpu/time_lstm.h", "p.x + s.row * p.D", "p.x + (s.row + s.active) * p.D", OVERFLOW
+    ),
+    "one rounded h for all pieces": Defect(
+        "cpu/time_lstm.h",
+        "p.rounded + place_of_rows(p, part) / 2",
+        "p.rounded",
+        RACE,
+        by_driver=True,
+    ),
+    "the bias of all units for each piece": Defect(
+        "cpu/pairs.h",
+        "for (int64_t j = first; j < last; ++j) to[j] = widened(from[j]) + p.bias",
+        "for (int64_t j = 0; j < H; ++j) to[j] = widened(from[j]) + p.bias",
+        RACE,
+        by_driver=True,
+    ),
+    "a pair past the last": Defect(
+        "cpu/pairs.h", "k < pairs;", "k <= pairs;", OVERFLOW, by_driver=True
+    ),
+    "a pair as a number of four bytes": Defect(
+        "cpu/product.h",
+        "memcpy(to + k * T::kBlock + j, from + k * k_stride + j * j_stride, sizeof(scalar));",
+        "to[k * T::kBlock + j] = from[k * k_stride + j * j_stride];",
+        UNALIGNED,
     ),
 }

@@ -4,13 +4,17 @@
 
 #include <algorithm>
 
-#include "ways.h"
+#include "layout.h"
+#include "pairs.h"
 
 namespace ltlstm::sanitizers {
 
 struct Case {
   int64_t T, N, H, P;
   bool projected, peephole, ragged, reset, reverse, in_place, saves, strided;
+  int64_t D = 0;       // width of the inputs where the loop reads them, or 0
+  bool bias = false;   // of those inputs, or of pairs
+  bool pairs = false;  // weights in pairs of bfloat16
 
   std::string name() const {
     std::string text = "T" + std::to_string(T) + " N" + std::to_string(N) + " H" +
@@ -18,9 +22,10 @@ struct Case {
     const std::pair<bool, const char*> options[] = {
         {projected, " projected"}, {peephole, " peephole"}, {ragged, " ragged"},
         {reset, " reset"},         {reverse, " reverse"},   {in_place, " in place"},
-        {saves, " saves"},         {strided, " strided"}};
+        {saves, " saves"},         {strided, " strided"},   {bias, " bias"},
+        {pairs, " pairs"}};
     for (const auto& [on, option] : options) text += on ? option : "";
-    return text;
+    return text + (D > 0 ? " D" + std::to_string(D) : "");
   }
 };
 
@@ -30,11 +35,9 @@ class TimeLane {
   TimeLane(const Case& of, uint32_t seed)
       : of_(of),
         numbers_(seed),
-        batch_sizes_(of.T),
-        offsets_(of.T + 1),
-        rows_(lay_out_rows()),
+        layout_(of.T, of.N, of.ragged, of.reset, of.reverse, numbers_),
+        rows_(layout_.rows()),
         stride_(of.strided ? 2 * of.P : of.P),
-        reset_(numbers_.flags(rows_)),
         peephole_(numbers_.drawn(3 * of.H)),
         zeros_(of.H, 0),
         preact_(numbers_.drawn(rows_ * 4 * of.H)),
@@ -43,24 +46,35 @@ class TimeLane {
         d_hidden_(numbers_.drawn(extent(stride_))),
         d_cells_(numbers_.drawn(rows_ * of.H)),
         dh_(numbers_.drawn(of.N * of.P)),
-        dc_(numbers_.drawn(of.N * of.H)) {
+        dc_(numbers_.drawn(of.N * of.H)),
+        x_(numbers_.drawn(rows_ * of.D)),
+        w_ih_(numbers_.drawn(4 * of.H * of.D)),
+        b_ih_(numbers_.drawn(4 * of.H)),
+        b_hh_(numbers_.drawn(4 * of.H)),
+        half_inputs_(halves(preact_)) {
     const Buffer<scalar> w_hh = numbers_.drawn(4 * of.H * of.P), w_hr = numbers_.drawn(of.P * of.H);
-    w_hh_forward_ = of.in_place ? w_hh.copy() : packed(w_hh, 4 * of.H, of.P, true, true);
-    w_hr_forward_ = of.in_place ? w_hr.copy() : packed(w_hr, of.P, of.H, true, false);
-    w_hh_backward_ = packed(w_hh, 4 * of.H, of.P, false, false);
-    w_hr_backward_ = packed(w_hr, of.P, of.H, false, false);
+    w_hh_forward_ = of.pairs      ? packed_pairs(w_hh)
+                    : of.in_place ? w_hh.copy()
+                                  : packed(w_hh.data(), 4 * of.H, of.P, true, true, kernels_);
+    w_hr_forward_ =
+        of.in_place ? w_hr.copy() : packed(w_hr.data(), of.P, of.H, true, false, kernels_);
+    w_hh_backward_ = packed(w_hh.data(), 4 * of.H, of.P, false, false, kernels_);
+    w_hr_backward_ = packed(w_hr.data(), of.P, of.H, false, false, kernels_);
   }
 
   // gates, cells, hidden, h, c
   Results<scalar> forward(const Way& way, bool& met) const {
     const int64_t N = of_.N, H = of_.H, P = of_.P;
     const bool gathers = of_.reset || (of_.reverse && of_.ragged);
-    Buffer<scalar> gates = preact_.copy(), cells = unwritten(of_.saves ? rows_ * H : 0);
+    const bool reads_inputs = of_.D > 0 || of_.pairs;
+    Buffer<scalar> gates = reads_inputs ? unwritten(preact_.size()) : preact_.copy();
+    Buffer<scalar> cells = unwritten(of_.saves ? rows_ * H : 0);
     Buffer<scalar> hidden = unwritten(extent(stride_)), h = h0_.copy(), c = c0_.copy();
     Buffer<scalar> scratch = unwritten(of_.projected ? N * H : 0);
     Buffer<scalar> gathered = unwritten(gathers ? way.pieces * N * P : 0);
+    Buffer<uint32_t> rounded(of_.pairs ? way.pieces * N * P / 2 : 0);
     TimeLstmForward<scalar> problem{};
-    problem.seq = sequence();
+    problem.seq = layout_.sequence();
     problem.H = H;
     problem.P = P;
     problem.hidden_stride = stride_;
@@ -77,6 +91,14 @@ class TimeLane {
     problem.c = c.data();
     problem.scratch = pointer_if(of_.projected, scratch);
     problem.gathered = pointer_if(gathers, gathered);
+    problem.x = pointer_if(of_.D > 0, x_);
+    problem.D = of_.D;
+    problem.w_ih = w_ih_.data();
+    problem.b_ih = pointer_if(of_.bias, b_ih_);
+    problem.b_hh = pointer_if(of_.bias, b_hh_);
+    problem.rounded = pointer_if(of_.pairs, rounded);
+    problem.half_inputs = half_inputs_.data();
+    problem.bias = pointer_if(of_.bias, b_ih_);
     // A gang takes the steps in two runs, the others in one: that must not matter.
     const int64_t middle = way.pieces > 1 ? of_.T / 2 : of_.T;
     problem.last_step = middle;
@@ -100,7 +122,7 @@ class TimeLane {
     Buffer<scalar> scratch = unwritten(projected * N * H);
     const bool from_cells = of_.reset != of_.strided;  // every gradient comes alone as well
     TimeLstmBackward<scalar> problem{};
-    problem.seq = sequence();
+    problem.seq = layout_.sequence();
     problem.H = H;
     problem.P = P;
     problem.hidden_stride = stride_;
@@ -132,55 +154,31 @@ class TimeLane {
   std::string name() const { return std::string(kernels_.isa) + ", " + of_.name(); }
 
  private:
-  // Ragged down to a last step without rows.
-  int64_t lay_out_rows() {
-    offsets_[0] = 0;
-    for (int64_t t = 0; t < of_.T; ++t) {
-      batch_sizes_[t] = of_.ragged ? of_.N * (of_.T - 1 - t) / (of_.T - 1) : of_.N;
-      offsets_[t + 1] = offsets_[t] + batch_sizes_[t];
-    }
-    return offsets_[of_.T];
-  }
-
-  Sequence sequence() const {
-    return {of_.T,      of_.N, batch_sizes_.data(), offsets_.data(), pointer_if(of_.reset, reset_),
-            of_.reverse};
-  }
-
   // Of rows of P elements: the last one has nothing behind it.
   int64_t extent(int64_t stride) const { return (rows_ - 1) * stride + of_.P; }
 
   static Buffer<scalar> unwritten(int64_t size) { return Numbers<scalar>::unwritten(size); }
 
-  // A (rows, columns) matrix as kernels.h has it, packed by two threads.
-  Buffer<scalar> packed(const Buffer<scalar>& w, int64_t rows, int64_t columns, bool transpose,
-                        bool gates) const {
-    const int64_t K = transpose ? columns : rows, out = transpose ? rows : columns;
-    const int64_t width = gates ? out / 4 : out, blocks = kernels_.blocks(width, gates);
+  // The same weights rounded and in pairs, from memory aligned for no more than one of a pair.
+  Buffer<scalar> packed_pairs(const Buffer<scalar>& w) const {
+    const Buffer<uint16_t> values = halves(w);
+    Buffer<uint16_t> odd(values.size() + 1);
+    memcpy(odd.data() + 1, values.data(), values.size() * sizeof(uint16_t));
+    const int64_t K = of_.P / 2, blocks = kernels_.blocks(of_.H, true);
     Buffer<scalar> to = unwritten(blocks * kernels_.block * K);
-    on_threads(2, [&](int half) {
-      kernels_.pack(w.data(), transpose ? 1 : columns, transpose ? columns : 1, K, width, gates,
-                    blocks * half / 2, blocks * (half + 1) / 2, to.data());
-    });
-    require_written(to, 1, 1, name() + ": packed");
+    kernels_.pack(static_cast<const scalar*>(static_cast<const void*>(odd.data() + 1)), 1, K, K,
+                  of_.H, true, 0, blocks, to.data());
     return to;
   }
 
-  template <class... Some>
-  Results<scalar> results(Buffer<scalar>&& first, Some&&... others) const {
-    Results<scalar> all;
-    all.push_back(std::move(first));
-    (all.push_back(std::move(others)), ...);
-    return all;
-  }
-
   const Case of_;
-  const cpu::Kernels<scalar>& kernels_ = cpu::kernels<scalar>();
+  const cpu::Kernels<scalar>& kernels_ = kernels_of<scalar>(of_.pairs);
   Numbers<scalar> numbers_;
-  Buffer<int64_t> batch_sizes_, offsets_;
+  const Layout layout_;
   const int64_t rows_, stride_;
-  const Buffer<bool> reset_;
-  const Buffer<scalar> peephole_, zeros_, preact_, h0_, c0_, d_hidden_, d_cells_, dh_, dc_;
+  const Buffer<scalar> peephole_, zeros_, preact_, h0_, c0_, d_hidden_, d_cells_, dh_, dc_, x_,
+      w_ih_, b_ih_, b_hh_;
+  const Buffer<uint16_t> half_inputs_;
   Buffer<scalar> w_hh_forward_, w_hr_forward_, w_hh_backward_, w_hr_backward_;
 };
 

@@ -7,7 +7,8 @@ subclasses, which an operator would not see.
 """
 
 from ltlstm.functional.cell import lstm_cell
+from ltlstm.functional.h_lstm import h_lstm
 from ltlstm.functional.stack import LSTMStates, lstm, residual_lstm
 from ltlstm.functional.trajectory import LTLSTMStates, lt_lstm
 
-__all__ = ["LSTMStates", "LTLSTMStates", "lstm", "lstm_cell", "lt_lstm", "residual_lstm"]
+__all__ = ["LSTMStates", "LTLSTMStates", "h_lstm", "lstm", "lstm_cell", "lt_lstm", "residual_lstm"]

@@ -8,6 +8,7 @@ from torch.nn.functional import linear
 from ltlstm.functional.layer_lane import pointwise_cell
 from ltlstm.functional.problem import python_only
 from ltlstm_kernels.backend import Asked, choose
+from ltlstm_kernels.measured import Sizes
 
 
 def lstm_cell(
@@ -28,12 +29,18 @@ def lstm_cell(
         preact = linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh)
         ltlstm.reference.cell(preact, c, peephole)
     """
-    tensors = [input, *hx, w_ih, w_hh, *(t for t in (b_ih, b_hh, peephole) if t is not None)]
-    beyond_torch = ["peephole"] if peephole is not None else []
-    asked = Asked("lstm_cell", input.device.type, input.dtype, beyond_torch, python_only(tensors))
+    h, c = hx
+    tensors = [t for t in (input, h, c, w_ih, w_hh, b_ih, b_hh, peephole) if t is not None]
+    beyond_torch = () if peephole is None else ("peephole",)
+    sizes = None
+    if not torch._C._is_any_autocast_enabled():
+        gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        sizes = Sizes(1, c.shape[0], c.shape[-1], 1, gradients)
+    asked = Asked(
+        "lstm_cell", input.device.type, input.dtype, beyond_torch, python_only(tensors), None, sizes
+    )
     chosen = choose(backend, asked)
     if chosen == "aten":
         return torch._VF.lstm_cell(input, hx, w_ih, w_hh, b_ih, b_hh)
-    h, c = hx
     preact = linear(input, w_ih, b_ih) + linear(h, w_hh, b_hh)
     return pointwise_cell(chosen, preact, c, peephole)

@@ -24,6 +24,10 @@ class Packing(NamedTuple):
         """(T, N, ...) -> (S, ...)."""
         return x.flatten(0, 1).index_select(0, self.frames)
 
+    def pack_layers(self, x: Tensor) -> Tensor:
+        """(K, T, N, F) -> (K, S, F)."""
+        return x.flatten(1, 2).index_select(1, self.frames)
+
     def unpack(self, x: Tensor) -> Tensor:
         """(..., S, F) -> (..., T, N, F), zeros past the end."""
         T, N = self.valid.shape

@@ -10,10 +10,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from ltlstm_kernels.measured import Sizes
 from ltlstm_kernels.plan import Shape
 
 # The tensors a compiled operator sees whole; the fakes stand for them under torch.export.
 _PLAIN = (Tensor, torch.nn.Parameter, FakeTensor, FunctionalTensor)
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class Flags(NamedTuple):
@@ -34,7 +37,7 @@ class Flags(NamedTuple):
         return 2 + 2 * self.bias + self.projected + self.peephole
 
 
-@dataclass
+@dataclass(slots=True)
 class Problem:
     """One call. ``*`` is (T, N), or (S,) for packed data; letters as in ltlstm.reference."""
 
@@ -51,6 +54,10 @@ class Problem:
     contexts: Sequence[Tensor] = ()
     depth_unit: str = "lstm"
     lanes: bool | None = None  # side by side, or as the plan has it
+    gate_layers: int = 0  # hidden layers in a gate, J; 0 is the plain cell
+    slope: float = 0.0  # of the gates' activation below zero
+    gate_masks: Tensor | None = None  # (L*dirs*J, *, 4K)
+    compiled: Sequence[Tensor] = ()  # instead of weights, of which then only sizes matter
     masks: list[Tensor] = field(default_factory=list)
     dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
     backend: str = "reference"
@@ -66,12 +73,50 @@ class Problem:
         """Output size of a layer, both directions."""
         return self.h0.shape[2] * self.flags.dirs
 
-    def shape(self, gradients: bool) -> Shape:
+    def weight_shapes(self) -> Shapes:
+        """What the flat list must hold."""
+        D, H = self.input.shape[-1], self.c0.shape[2]
+        if self.gate_layers:
+            rows, rest = self.weights[0].shape[0], self._rest_of_gates(H)
+            out = H
+        else:
+            out = self.h0.shape[2] if self.flags.projected else H
+            rows, rest = 4 * H, self._rest_of_cell(H, out)
+        expected = ((rows, D), *rest) * self.flags.dirs
+        if len(self.weights) > len(expected):
+            above = (rows, out * self.flags.dirs)
+            expected += (above, *rest) * self.flags.dirs * (self.layers - 1)
+        return expected
+
+    def _rest_of_cell(self, H: int, out: int) -> Shapes:
+        """What follows w_ih in a cell's group."""
+        rest: Shapes = ((4 * H, out),)
+        if self.flags.bias:
+            rest += ((4 * H,), (4 * H,))
+        if self.flags.projected:
+            rest += ((out, H),)
+        if self.flags.peephole:
+            rest += ((3, H),)
+        return rest
+
+    def _rest_of_gates(self, H: int) -> Shapes:
+        """The same where gates are MLPs: each gate's last layer has H outputs, the others K."""
+        bias, K = self.flags.bias, self.weights[0].shape[0] // 4
+        rest: Shapes = ((4 * K, H), (4 * K,))[: 1 + bias]
+        for outputs in (K,) * (self.gate_layers - 1) + (H,):
+            rest += ((4, outputs, K), (4, outputs))[: 1 + bias]
+        return rest
+
+    def sizes(self, gradients: bool) -> Sizes:
+        """As the tables of measurements count them."""
+        T = (self.input if self.batch_sizes is None else self.batch_sizes).shape[0]
+        states, N, H = self.c0.shape
+        return Sizes(T, N, H, states // self.flags.dirs, gradients)
+
+    def shape(self, sizes: Sizes) -> Shape:
         """As the launch plan counts it."""
-        time = self.input if self.batch_sizes is None else self.batch_sizes
-        _, N, H = self.c0.shape
         return Shape(
-            time.shape[0], N, H, self.h0.shape[2], self.layers, self.flags.dirs, gradients,
+            *sizes[:3], self.h0.shape[2], sizes.L, self.flags.dirs, sizes.gradients,
             self.flags.peephole, len(self.traj_weights) > 0,
         )  # fmt: skip
 
@@ -82,7 +127,7 @@ class Problem:
         ]  # fmt: skip
 
 
-@dataclass
+@dataclass(slots=True)
 class Result:
     """The first three, and the states of every step where the caller asked for them."""
 
@@ -111,10 +156,13 @@ def python_only(tensors: Sequence[Tensor]) -> str | None:
 
 def initial_state(
     op: str, input: Tensor, hx: tuple[Tensor, Tensor] | None, weights: Sequence[Tensor],
-    flags: Flags, batch_sizes: Tensor | None,
+    flags: Flags, batch_sizes: Tensor | None, gate_layers: int = 0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(h0, c0) as given, or zeros; the shape of the flat list is checked on the way."""
-    group = flags.per_cell * flags.dirs
+    per_cell = flags.per_cell
+    if gate_layers:
+        per_cell = 2 + flags.bias + gate_layers * (1 + flags.bias)
+    group = per_cell * flags.dirs
     if len(weights) == 0 or len(weights) % group:
         raise ValueError(
             f"{op}: weights must hold a positive multiple of {group} tensors, got {len(weights)}"
@@ -124,11 +172,13 @@ def initial_state(
         raise RuntimeError(f"{op}: input must have {expected} dimensions, got {input.dim()}")
     if (input if batch_sizes is None else batch_sizes).shape[0] == 0:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")  # nn.LSTM's text
-    for i in (0, 1):
-        if weights[i].dim() != 2:
-            raise RuntimeError(f"{op}: weights[{i}] must have 2 dimensions, got {weights[i].dim()}")
-    states = len(weights) // flags.per_cell
-    H, P = weights[0].shape[0] // 4, weights[1].shape[1]
+    w_ih, w_hh = weights[0].shape, weights[1].shape
+    for i, shape in ((0, w_ih), (1, w_hh)):
+        if len(shape) != 2:
+            raise RuntimeError(f"{op}: weights[{i}] must have 2 dimensions, got {len(shape)}")
+    states = len(weights) // per_cell
+    P = w_hh[1]
+    H = P if gate_layers else w_ih[0] // 4
     if hx is None:
         N = input.shape[1] if batch_sizes is None else int(batch_sizes[0])
         return input.new_zeros(states, N, P), input.new_zeros(states, N, H)
@@ -142,28 +192,14 @@ def initial_state(
     return h0, c0
 
 
-def check(p: Problem, autocast: bool) -> None:
-    """Devices and dtypes agree; reset and lengths fit the input."""
+def check(p: Problem, tensors: Sequence[Tensor], autocast: bool) -> None:
+    """Devices and dtypes of all ``tensors`` agree; reset and lengths fit the input."""
     device, dtype = p.input.device, p.input.dtype
     if not dtype.is_floating_point:
         raise ValueError(f"{p.op}: input must be floating-point, got {dtype}")
-    if p.weights[0].device != device:  # nn.LSTM's text, here and below
-        raise RuntimeError(
-            "Input and parameter tensors are not at the same device, found input tensor at "
-            f"{device} and parameter tensor at {p.weights[0].device}"
-        )
-    for state in (p.h0, p.c0):
-        if state.device != device:
-            raise RuntimeError(
-                "Input and hidden tensors are not at the same device, found input tensor at "
-                f"{device} and hidden tensor at {state.device}"
-            )
-    for tensor in p.tensors():
-        if tensor.device != device:
-            raise RuntimeError(f"{p.op}: weights must be on {device}, got {tensor.device}")
-        if tensor.dtype != dtype and not autocast:
-            name = "hx" if tensor is p.h0 or tensor is p.c0 else "weights"
-            raise RuntimeError(f"{p.op}: {name} must have dtype {dtype}, got {tensor.dtype}")
+    for tensor in tensors:
+        if tensor.device != device or (tensor.dtype != dtype and not autocast):
+            _refuse(p, tensor)
     _check_shapes(p)
     if p.batch_sizes is not None:
         sizes = p.batch_sizes
@@ -188,20 +224,38 @@ def check(p: Problem, autocast: bool) -> None:
             )
 
 
+def _refuse(p: Problem, tensor: Tensor) -> None:
+    """Raises for a tensor whose device or dtype is not the input's, in nn.LSTM's words if any."""
+    device = p.input.device
+    if p.weights[0].device != device:
+        raise RuntimeError(
+            "Input and parameter tensors are not at the same device, found input tensor at "
+            f"{device} and parameter tensor at {p.weights[0].device}"
+        )
+    for state in (p.h0, p.c0):
+        if state.device != device:
+            raise RuntimeError(
+                "Input and hidden tensors are not at the same device, found input tensor at "
+                f"{device} and hidden tensor at {state.device}"
+            )
+    if tensor.device != device:
+        raise RuntimeError(f"{p.op}: weights must be on {device}, got {tensor.device}")
+    name = "hx" if tensor is p.h0 or tensor is p.c0 else "weights"
+    raise RuntimeError(f"{p.op}: {name} must have dtype {p.input.dtype}, got {tensor.dtype}")
+
+
 def _check_shapes(p: Problem) -> None:
     """The time lane's weights: torch's own LSTM reads past the end of those that are too small."""
-    H, out = p.c0.shape[2], p.h0.shape[2] if p.flags.projected else p.c0.shape[2]
-    rest: list[tuple[int, ...]] = [(4 * H, out)]
-    rest += [(4 * H,), (4 * H,)] * p.flags.bias
-    rest += [(out, H)] * p.flags.projected + [(3, H)] * p.flags.peephole
-    first = [(4 * H, p.input.shape[-1]), *rest]
-    later = [(4 * H, out * p.flags.dirs), *rest]
-    expected = first * p.flags.dirs + later * p.flags.dirs * (p.layers - 1)
+    expected = p.weight_shapes()
+    if tuple([weight.shape for weight in p.weights]) == expected:
+        return
+    unit = "K" if p.gate_layers else "H"
     for i, (weight, shape) in enumerate(zip(p.weights, expected, strict=True)):
         if weight.shape != shape:
             raise RuntimeError(
-                f"{p.op}: weights[{i}] must have shape {shape}, got {tuple(weight.shape)} (H = {H} "
-                f"after weights[0] of shape {tuple(p.weights[0].shape)})"
+                f"{p.op}: weights[{i}] must have shape {shape}, got {tuple(weight.shape)} ({unit} "
+                f"= {p.weights[0].shape[0] // 4} after weights[0] of shape "
+                f"{tuple(p.weights[0].shape)})"
             )
 
 

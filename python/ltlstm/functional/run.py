@@ -2,8 +2,8 @@
 """What every stack does around its computation: backend, precision, dropout, packing, states."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,48 +12,55 @@ from ltlstm.functional.dropout import draw_masks
 from ltlstm.functional.lengths import packing
 from ltlstm.functional.problem import Flags, Problem, Result, check, check_values, python_only
 from ltlstm_kernels.backend import Asked, choose, compute_dtype
-from ltlstm_kernels.measured import Sizes
 
 Compute = Callable[[Problem], Result]
 
 
 def run(
     p: Problem, compute: Compute, *, dropout: float, masks: int, return_states: bool,
-    beyond_torch: Sequence[str] = (), backend: str | None,
+    gate_dropout: float = 0.0, beyond_torch: Sequence[str] = (), backend: str | None,
 ) -> Result:  # fmt: skip
     """``compute`` with everything around it. ``masks``: how many layers' outputs are dropped;
-    ``dropout`` is 0 outside training. ``beyond_torch``: what aten cannot compute of it."""
+    both rates of dropout are 0 outside training. ``beyond_torch``: what aten cannot compute."""
     device = p.input.device.type
     autocast = _autocast_dtype(device, p.weights[0].dtype)
-    check(p, autocast is not None)
     tensors = p.tensors()
+    check(p, tensors, autocast is not None)
     unseen = python_only(tensors)
     gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    shape = p.shape(gradients)
-    sizes = Sizes(shape.T, shape.N, shape.H, shape.L, gradients)
-    asked = Asked(p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes, shape)
+    p.states, p.save = return_states, return_states or gradients
+    sizes = p.sizes(gradients)
+    asked = Asked(
+        p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes,
+        inference=not p.save and dropout == 0,
+        shape=None if device == "cpu" or p.gate_layers else p.shape(sizes),
+    )  # fmt: skip
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()
     if not traced and unseen is None:
         check_values(p)
-    p.states, p.save = return_states, return_states or gradients
 
     dtype = p.input.dtype if autocast is None else autocast
     inner = compute_dtype(p.backend, asked)
     if autocast is not None or inner != dtype:
         _cast(p, inner)
 
-    output_shape = (*p.input.shape[:-1], p.width)
     if dropout > 0 and p.backend == "aten" and p.op == "lstm":
         p.dropout = dropout
     elif dropout > 0:
-        p.masks = draw_masks(masks, output_shape, dropout, p.input)
+        p.masks = draw_masks(masks, (*p.input.shape[:-1], p.width), dropout, p.input)
+    if gate_dropout > 0:
+        layers, width = p.h0.shape[0] * p.gate_layers, p.weights[0].shape[0]
+        shape = (layers, *p.input.shape[:-1], width)
+        p.gate_masks = draw_masks(1, shape, gate_dropout, p.input)[0]
 
-    with torch.autocast(device, enabled=False) if autocast is not None else nullcontext():
-        if p.lengths is None or p.backend == "reference" or p.input.shape[1] == 0:
+    if p.lengths is not None and p.backend != "reference" and p.input.shape[1] > 0:
+        compute = partial(_packed, compute=compute, traced=traced)
+    if autocast is None:
+        result = compute(p)
+    else:
+        with torch.autocast(device, enabled=False):
             result = compute(p)
-        else:
-            result = _packed(p, compute, traced)
     return result if inner == dtype else _cast_result(result, dtype)
 
 
@@ -94,6 +101,7 @@ def _packed(p: Problem, compute: Compute, traced: bool) -> Result:
             h0=k.pack_state(p.h0),
             c0=k.pack_state(p.c0),
             masks=[k.pack(mask) for mask in p.masks],
+            gate_masks=None if p.gate_masks is None else k.pack_layers(p.gate_masks),
             reset=None if p.reset is None else k.pack(p.reset),
             batch_sizes=k.batch_sizes,
             lengths=None,

@@ -132,12 +132,14 @@ def _call(
 
 def beyond_torch(flags: Flags, reset: Tensor | None, return_states: bool) -> list[str]:
     """What of a call torch's own LSTM has not."""
-    asked = {
-        "peephole": flags.peephole,
-        "reset": reset is not None,
-        "states of every step": return_states,
-    }
-    return [name for name, wanted in asked.items() if wanted]
+    found = []
+    if flags.peephole:
+        found.append("peephole")
+    if reset is not None:
+        found.append("reset")
+    if return_states:
+        found.append("states of every step")
+    return found
 
 
 def reference_arguments(p: Problem) -> dict[str, Any]:

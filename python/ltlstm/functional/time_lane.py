@@ -65,9 +65,11 @@ def _operator(
     p: Problem, x: Tensor, h0: Tensor, c0: Tensor, weights: Sequence[Tensor],
     masks: Sequence[Tensor], save: bool,
 ) -> ops.Stack:  # fmt: skip
+    bias, projected, peephole, bidirectional = p.flags
     return ops.lstm_stack_forward(
-        x, h0, c0, weights, masks, p.batch_sizes, p.reset, **p.flags._asdict(), save=save
-    )
+        x, h0, c0, weights, masks, p.batch_sizes, p.reset, bias=bias, projected=projected,
+        peephole=peephole, bidirectional=bidirectional, save=save,
+    )  # fmt: skip
 
 
 def _aten(

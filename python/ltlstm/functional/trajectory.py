@@ -130,9 +130,11 @@ def _lt_lstm(p: Problem) -> Result:
 
 
 def _fused(p: Problem) -> Result:
+    bias, projected, peephole, bidirectional = p.flags
     r = ops.lt_lstm_forward(
-        p.input, p.h0, p.c0, p.weights, p.traj_weights, p.masks, p.batch_sizes, p.reset,
-        **p.flags._asdict(), save=p.save, lanes=p.lanes,
+        p.input, p.h0, p.c0, p.weights, p.traj_weights, p.masks, p.batch_sizes, p.reset, bias=bias,
+        projected=projected, peephole=peephole, bidirectional=bidirectional, save=p.save,
+        lanes=p.lanes,
     )  # fmt: skip
     if not p.states:
         return Result(r.output, r.h_n, r.c_n)

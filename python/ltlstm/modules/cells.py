@@ -6,8 +6,10 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from ltlstm import functional
-from ltlstm.modules.recurrent import State
+from ltlstm.modules.recurrent import State, parameters_of
 from ltlstm.modules.trajectory import Trajectory
+
+_CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class LSTMCell(nn.RNNCellBase):
@@ -40,7 +42,8 @@ class LSTMCell(nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: State | None = None) -> State:
         """The next ``(h, c)``."""
-        if not self._fits(input, hx):
+        weights = parameters_of(self, _CELL_NAMES)
+        if not self._fits(input, hx, weights[0]):
             return nn.LSTMCell.forward(cast(nn.LSTMCell, self), input, hx)  # raises in its words
         batched = input.dim() == 2
         if not batched:
@@ -49,20 +52,22 @@ class LSTMCell(nn.RNNCellBase):
         if hx is None:
             zeros = input.new_zeros(input.shape[0], self.hidden_size)
             hx = (zeros, zeros)
-        h, c = functional.lstm_cell(
-            input, hx, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh,
-            backend=self.backend,
-        )  # fmt: skip
+        h, c = functional.lstm_cell(input, hx, *weights, backend=self.backend)
         return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
 
-    def _fits(self, input: Tensor, hx: State | None) -> bool:
-        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
+    def _fits(self, input: Tensor, hx: State | None, like: Tensor) -> bool:
+        if input.dim() not in (1, 2):
             return False
-        tensors = (input,) if hx is None else (input, *hx)
-        like, state = self.weight_ih, (*input.shape[:-1], self.hidden_size)
-        if any(t.dtype != like.dtype or t.device != like.device for t in tensors):
+        shape, dtype, device = input.shape, like.dtype, like.device
+        if shape[-1] != self.input_size:
             return False
-        return all(t.shape == state for t in tensors[1:])
+        if input.dtype != dtype or input.device != device:
+            return False
+        state = (*shape[:-1], self.hidden_size)
+        for t in () if hx is None else hx:
+            if t.shape != state or t.dtype != dtype or t.device != device:
+                return False
+        return True
 
 
 class LTLSTMCell(Trajectory):

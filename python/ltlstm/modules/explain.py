@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ltlstm.modules.cells import LSTMCell
+from ltlstm.modules.h_lstm import HLSTMCell
 from ltlstm.modules.recurrent import Recurrent, State
 from ltlstm_kernels import backend as backends
 
@@ -46,7 +47,7 @@ def explain(
     Raises TypeError where the module is none of ltlstm's, and what the call raises for arguments
     that do not fit.
     """
-    if not isinstance(module, Recurrent | LSTMCell):
+    if not isinstance(module, Recurrent | LSTMCell | HLSTMCell):
         raise TypeError(f"explain: module must be one of ltlstm's, got {type(module).__name__}")
     asking = backends.question(lambda: module(input, hx, **kwargs))
     if asking is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all stacks share as modules: nn.LSTM's constructor, parameters, checks and input forms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -14,6 +14,12 @@ State = tuple[Tensor, Tensor]
 
 # By a name that ltlstm.patch_torch does not change.
 TorchLSTM = nn.LSTM
+
+
+def parameters_of(module: nn.Module, names: Iterable[str]) -> list[Any]:
+    """What ``getattr`` gives for these names, without its detour to a module's own parameters."""
+    own = module._parameters
+    return [own[name] if name in own else getattr(module, name) for name in names]
 
 
 class Recurrent(nn.RNNBase):
@@ -84,7 +90,10 @@ class Recurrent(nn.RNNBase):
 
     def _time_weights(self) -> list[Tensor]:
         # By name on every call: parametrizations and functional_call put other tensors there.
-        return [getattr(self, name) for name in self._flat_weights_names]
+        return self._named(self._flat_weights_names)
+
+    def _named(self, names: Iterable[str]) -> list[Tensor]:
+        return parameters_of(self, names)
 
     def _options(self) -> dict[str, Any]:
         """Keyword arguments that every functional stack takes."""
@@ -138,7 +147,9 @@ class Recurrent(nn.RNNBase):
                     f"{type(self).__name__}: lengths must be None for unbatched input, got a "
                     f"{type(lengths).__name__}"
                 )
-        if hx is None:
+        if self._fits(input, hx):
+            pass
+        elif hx is None:
             self.check_input(input, None)
         else:
             self.check_forward_args(input, hx, None)
@@ -159,10 +170,26 @@ class Recurrent(nn.RNNBase):
             return output.squeeze(1)
         return output.transpose(0, 1) if self.batch_first else output
 
+    def _fits(self, input: Tensor, hx: State | None) -> bool:
+        """Whether nn.LSTM's checks, which take longer, would surely have nothing to say."""
+        shape, H = input.shape, self.hidden_size
+        if shape[2] != self.input_size or input.dtype != self._first_weight.dtype:
+            return False
+        if hx is None:
+            return True
+        states = self.num_layers * (2 if self.bidirectional else 1)
+        N = shape[0 if self.batch_first else 1]
+        return hx[0].shape == (states, N, self.proj_size or H) and hx[1].shape == (states, N, H)
+
     def _refused(self, input: Tensor, hx: State | None) -> bool:
         """What nn.LSTM does not leave to its checks: ranks that do not fit."""
-        states = () if hx is None else hx
-        return input.dim() not in (2, 3) or any(h.dim() != input.dim() for h in states)
+        dim = input.dim()
+        if dim not in (2, 3):
+            return True
+        for state in () if hx is None else hx:
+            if state.dim() != dim:
+                return True
+        return False
 
     def _forward_packed(
         self, input: PackedSequence, hx: State | None, return_states: bool

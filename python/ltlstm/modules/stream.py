@@ -43,7 +43,7 @@ class Stream:
                 module.depth_unit, module.backend,
             )  # fmt: skip
         self._batched = True
-        self._no_frame: Tensor | None = None  # (L, 0, N, P), as the time lane would give it
+        self._last: Tensor | None = None  # the last chunk's output, or h (L, t, N, P) for the lane
         self._finished = False
 
     def push(self, chunk: Tensor) -> Tensor:
@@ -56,11 +56,13 @@ class Stream:
 
     def finish(self) -> Tensor:
         """The frames that still waited: nothing follows them."""
-        if self._no_frame is None or self._finished:
+        if self._last is None or self._finished:
             raise RuntimeError("Stream.finish: must follow a push, and come once, got no chunk")
         self._finished = True
-        hidden = self._no_frame
-        g = hidden[-1] if self._lane is None else self._lane.push(hidden.unbind(0), last=True)
+        if self._lane is None:
+            g = self._last[:0]
+        else:
+            g = self._lane.push(self._last[:, :0].unbind(0), last=True)
         return self._module._in_form(g, self._batched)
 
     def _compute(self, input: Tensor, hx: State | None, *_: object) -> tuple[Tensor, State]:
@@ -70,8 +72,8 @@ class Stream:
                 input, hx, weights, self._traj_weights, **self._options,
                 depth_unit=self._module.depth_unit,
             )  # fmt: skip
-            self._no_frame = output[None, :0]
+            self._last = output
             return output, hx
         _, hx, states = functional.lstm(input, hx, weights, **self._options, return_states=True)
-        self._no_frame = states.h[:, :0]
+        self._last = states.h
         return self._lane.push(states.h.unbind(0)), hx

@@ -124,9 +124,6 @@ class Trajectory(Recurrent):
             else:
                 init.uniform_(parameter, -stdv, stdv)
 
-    def _named(self, names: Iterable[str]) -> list[Tensor]:
-        return [getattr(self, name) for name in names]
-
     def _time_weights(self) -> list[Tensor]:
         return self._named(self._time_names)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from ltlstm.recipes import files
+from ltlstm.sparsity import GrowPrune
 
 FORMAT = 1
 
@@ -28,6 +29,8 @@ class Progress:
     seconds: list[float] = dataclasses.field(default_factory=list)  # of each step
     dev_errors: list[tuple[int, float]] = dataclasses.field(default_factory=list)  # step, %
     gradient_norms: list[tuple[int, list[float]]] = dataclasses.field(default_factory=list)
+    teacher: tuple[torch.Tensor, torch.Tensor] | None = None  # the dense model's state, distilled
+    live: list[tuple[int, int]] = dataclasses.field(default_factory=list)  # step, live weights
 
 
 def save(
@@ -36,6 +39,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     say: Callable[[str], None],
+    sparse: GrowPrune | None = None,
 ) -> bool:
     """Whether it is saved. If not (a full disk, say) one line says so; the last one stays."""
     content = {
@@ -44,6 +48,7 @@ def save(
         "optimizer": optimizer.state_dict(),
         "progress": vars(progress),
         "rng": torch.get_rng_state(),
+        "sparse": None if sparse is None else sparse.state_dict(),
     }
     try:
         files.save_tensors(path, content)
@@ -54,9 +59,12 @@ def save(
 
 
 def load(
-    path: pathlib.Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    path: pathlib.Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    sparse: GrowPrune | None = None,
 ) -> Progress | None:
-    """Puts model, optimiser and random generator back; None if there is no checkpoint."""
+    """Puts model, optimiser, masks and random generator back; None if there is no checkpoint."""
     if not path.exists():
         return None
     try:
@@ -65,6 +73,8 @@ def load(
             raise ValueError(f"format {content['format']}, expected {FORMAT}")
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
+        if sparse is not None:
+            sparse.load_state_dict(content["sparse"])
         torch.set_rng_state(content["rng"])
         return Progress(**content["progress"])
     except Exception as error:  # whatever a foreign or damaged file makes torch.load raise

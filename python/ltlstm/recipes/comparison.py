@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ltlstm.recipes import decoding, files, plots, report, scoring
+from ltlstm.recipes import decoding, files, latency, plots, report, scoring
 from ltlstm.recipes.checkpoint import Progress
 from ltlstm.recipes.console import Console
 from ltlstm.recipes.models import AcousticModel, ModelSpec
@@ -28,6 +28,7 @@ from ltlstm.recipes.speech import features
 from ltlstm.recipes.speech.corpus import Corpus
 from ltlstm.recipes.speech.sources import Source
 from ltlstm.recipes.training import Budget, Watch, train
+from ltlstm.sparsity import count
 
 NAMED_AT_MOST = 10  # bad files; all are counted, and listed in the results
 
@@ -44,6 +45,7 @@ class Plan:
     top: int  # Hz
     threads: int
     save_every: int  # steps
+    timed: bool = False  # measure what the models of the first seed cost to run
 
 
 def compare(source: Source, plan: Plan, console: Console) -> None:
@@ -58,17 +60,26 @@ def compare(source: Source, plan: Plan, console: Console) -> None:
 
     scores: list[Score] = []
     runs: plots.Runs = {}
+    trained: dict[str, AcousticModel] = {}  # of the first seed
     for seed in range(plan.seeds):
+        teacher = None
         for spec in plan.specs:
-            model, progress = _train(spec, corpus, plan, seed, console)
+            model, progress = _train(spec, corpus, plan, seed, teacher, console)
+            teacher = teacher or model.eval()
+            model.train()
             runs.setdefault(spec.name, []).append(progress)
             scores.append(_score(model, corpus, seed, progress, console))
+            trained.setdefault(spec.name, model)
+    times = latency.measure(trained) if plan.timed else []
 
     console.say()
     console.say(f"Test set: {_size(corpus, 'test')} split {source.split}.")
     console.say(f"Budget: {budget}.")
-    console.say(report.table(scores))
-    _keep(scores, runs, plan, corpus, budget, console)
+    text = report.table(scores)
+    if times:
+        text += f"\n\n{_timed_line(plan)}\n{latency.table(times)}"
+    console.say(text)
+    _keep(scores, runs, times, text, plan, corpus, budget, console)
     _picture(runs, plan, console)
     console.say(f"{time.monotonic() - began:.0f} s in all")
 
@@ -113,21 +124,34 @@ def _budget_line(plan: Plan, corpus: Corpus) -> str:
     )
 
 
+def _timed_line(plan: Plan) -> str:
+    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    return f"One stream, {latency.FRAMES} frames a call, seed 0, {threads}:"
+
+
 def checkpoint_path(spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int) -> pathlib.Path:
     """Named after all that decides the run, so that other settings are another file."""
-    decisive = [vars(spec), vars(plan.budget), seed, plan.threads, corpus.fingerprint]
+    own = {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
+    decisive = [own, vars(plan.budget), seed, plan.threads, corpus.fingerprint]
+    if spec.sparsity is not None and spec.sparsity.distill > 0:
+        decisive.append(dataclasses.asdict(plan.specs[0]))  # the teacher
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
     return plan.out / "checkpoints" / f"{spec.file_name}-seed{seed}-{digest}.pt"
 
 
 def _train(
-    spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int, console: Console
+    spec: ModelSpec,
+    corpus: Corpus,
+    plan: Plan,
+    seed: int,
+    teacher: AcousticModel | None,
+    console: Console,
 ) -> tuple[AcousticModel, Progress]:
     path = checkpoint_path(spec, corpus, plan, seed)
     title = spec.name if plan.seeds == 1 else f"{spec.name} seed {seed}"
     with stop_on_signal() as stop, console.bar(f"{title:18}", plan.budget.steps) as update:
         watch = Watch(console.say, update, stop)
-        return train(spec, corpus, plan.budget, seed, path, plan.save_every, watch)
+        return train(spec, corpus, plan.budget, seed, path, plan.save_every, watch, teacher)
 
 
 @contextlib.contextmanager
@@ -156,12 +180,14 @@ def _score(
     dev, test = corpus.splits["dev"], corpus.splits["test"]
     tuning = scoring.tune(scoring.log_posteriors(model, dev), dev, loop)
     posteriors = scoring.log_posteriors(model, test)
+    size = count(model)
     score = Score(
         model.spec.name,
         seed,
         scoring.frame_error(posteriors, test),
         scoring.phone_error(posteriors, test, loop, tuning),
-        sum(parameter.numel() for parameter in model.parameters()),
+        size.live_parameters,
+        size.live_flops,
         1000 * statistics.median(progress.seconds),
         dataclasses.asdict(tuning),
     )
@@ -175,6 +201,8 @@ def _score(
 def _keep(
     scores: list[Score],
     runs: plots.Runs,
+    times: list[latency.Latency],
+    text: str,
     plan: Plan,
     corpus: Corpus,
     budget: str,
@@ -192,12 +220,14 @@ def _keep(
             "skipped": corpus.skipped,
         },
         "scores": [vars(score) for score in scores],
+        "latencies": [vars(each) for each in times],
         "curves": {
             name: [
                 {
                     "losses": progress.losses,
                     "dev_errors": progress.dev_errors,
                     "gradient_norms": progress.gradient_norms,
+                    "live": progress.live,
                 }
                 for progress in seeds
             ]
@@ -205,8 +235,7 @@ def _keep(
         },
     }
     files.write_atomically(plan.out / "results.json", json.dumps(content, indent=1).encode())
-    text = f"Budget: {budget}.\n{report.table(scores)}\n"
-    files.write_atomically(plan.out / "table.txt", text.encode())
+    files.write_atomically(plan.out / "table.txt", f"Budget: {budget}.\n{text}\n".encode())
     console.say(f"written: {plan.out / 'results.json'}, {plan.out / 'table.txt'}")
 
 

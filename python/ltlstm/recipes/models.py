@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The acoustic models that the recipe compares, and the start that all of them get.
 
-A stack of recurrent layers under one linear layer. The modules' own default start is torch's; with
+A stack of recurrent layers under one linear layer. A model may be sparse: grown and pruned as it
+trains. The modules' own default start is torch's; with
 it a plain stack of depth 6 does not learn in a short run at all, so every model here starts from
 xavier (input weights) and orthogonal (recurrent weights) blocks, one block a gate, and a forget
-bias of 1.
+bias of 1; the later layers of an HLSTM's gates are orthogonal too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,21 @@ STACKS: dict[str, type[nn.Module]] = {
     "LSTM": ltlstm.LSTM,
     "ResidualLSTM": ltlstm.ResidualLSTM,
     "LTLSTM": ltlstm.LTLSTM,
+    "HLSTM": ltlstm.HLSTM,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparsity:
+    """How a model is grown and pruned: densities, when, and which weights go together."""
+
+    target: float
+    seed: float = 0.4
+    grown: float = 0.6
+    granularity: str = "element"
+    grow_share: tuple[float, float] = (0.05, 0.25)  # of the training, in which it grows
+    prune_share: tuple[float, float] = (0.35, 0.75)
+    distill: float = 0.0  # share of the loss that is the distance to the dense model's posteriors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,21 +44,27 @@ class ModelSpec:
     kind: str  # a key of STACKS
     num_layers: int
     hidden_size: int
+    sparsity: Sparsity | None = None
+    gate_width: int | None = None  # of an HLSTM, where it is not hidden_size
 
     @property
     def name(self) -> str:
-        return f"{self.kind} {self.num_layers}x{self.hidden_size}"
+        dense = f"{self.kind} {self.num_layers}x{self.hidden_size}"
+        if self.gate_width is not None:
+            dense += f"/{self.gate_width}"
+        return dense if self.sparsity is None else f"{dense} at {100 * self.sparsity.target:g}%"
 
     @property
     def file_name(self) -> str:
-        return self.name.replace(" ", "-").lower()
+        return self.name.replace(" ", "-").replace("/", "-").replace("%", "").lower()
 
 
 class AcousticModel(nn.Module):
     def __init__(self, spec: ModelSpec, input_size: int, num_classes: int) -> None:
         super().__init__()
         self.spec = spec
-        self.stack = STACKS[spec.kind](input_size, spec.hidden_size, spec.num_layers)
+        options = {"gate_hidden_size": spec.gate_width} if spec.kind == "HLSTM" else {}
+        self.stack = STACKS[spec.kind](input_size, spec.hidden_size, spec.num_layers, **options)
         self.output = nn.Linear(spec.hidden_size, num_classes)
         start_weights(self)
 
@@ -58,17 +79,19 @@ class AcousticModel(nn.Module):
 @torch.no_grad()
 def start_weights(model: AcousticModel) -> None:
     """Both lanes alike; time-LSTM and layer-LSTM parameters bear nn.LSTM's names."""
+    # bias_hh stays 0: the two are added, and 1 is what counts. An HLSTM has one, in its last layer.
+    forget_bias = ("bias_ih", "traj_bias_ih", "gate1_bias")
     for name, parameter in model.stack.named_parameters():
-        gates = parameter.chunk(4)  # i, f, g, o
+        gates = parameter.flatten(0, 1).chunk(4) if parameter.dim() == 3 else parameter.chunk(4)
         if "weight_ih" in name:
             for gate in gates:
                 nn.init.xavier_uniform_(gate)
-        elif "weight_hh" in name:
+        elif "weight" in name:
             for gate in gates:
                 nn.init.orthogonal_(gate)
         else:
             parameter.zero_()
-            if "bias_ih" in name:  # bias_hh stays 0: the two are added, and 1 is what counts
+            if name.startswith(forget_bias):
                 gates[1].fill_(1.0)
     nn.init.xavier_uniform_(model.output.weight)
     model.output.bias.zero_()
@@ -77,4 +100,17 @@ def start_weights(model: AcousticModel) -> None:
 def default_specs(depth: int, width: int) -> list[ModelSpec]:
     """The shallow network that one would try first, then the three kinds at the same depth."""
     shallow = ModelSpec("LSTM", min(2, depth), 2 * width)
-    return [shallow, *(ModelSpec(kind, depth, width) for kind in STACKS)]
+    kinds = ("LSTM", "ResidualLSTM", "LTLSTM")
+    return [shallow, *(ModelSpec(kind, depth, width) for kind in kinds)]
+
+
+def hidden_gate_specs(
+    depth: int, width: int, sparsity: Sparsity | None, gate_width: int | None = None
+) -> list[ModelSpec]:
+    """The dense stack, one LSTM layer and one HLSTM layer; with ``sparsity`` the HLSTM and the
+    stack are grown and pruned, by the same schedule."""
+    specs = [ModelSpec("LSTM", depth, width), ModelSpec("LSTM", 1, width)]
+    specs.append(ModelSpec("HLSTM", 1, width, sparsity, gate_width))
+    if sparsity is not None:
+        specs.append(ModelSpec("LSTM", depth, width, sparsity))
+    return specs

@@ -28,6 +28,11 @@ def gradient_norms(model: AcousticModel, chunk: Chunk) -> list[float]:
     return grads.norm(dim=-1).view(len(hidden), -1).mean(1).tolist()
 
 
+def knows(model: AcousticModel) -> bool:
+    """Whether the pass can be repeated: for stacks of the oracle's cell."""
+    return model.spec.kind != "HLSTM"
+
+
 def traced_forward(
     model: AcousticModel, features: torch.Tensor, reset: torch.Tensor
 ) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:

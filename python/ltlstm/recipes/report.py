@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 
-HEADER = ("", "model", "frame error %", "phone error %", "parameters", "ms a step")
+HEADER = ("", "model", "frame error %", "phone error %", "parameters", "kflop a frame", "ms a step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Score:
     seed: int
     frame_error: float  # %
     phone_error: float  # %
-    parameters: int
+    parameters: int  # that are not zero for good
+    flops: int  # a frame, of the same
     step_ms: float  # median
     tuning: dict[str, float]  # the decoder's numbers, from the dev set
 
@@ -36,7 +37,8 @@ def table(scores: list[Score]) -> str:
                 runs[0].model,
                 _spread([run.frame_error for run in runs]),
                 _spread([run.phone_error for run in runs]),
-                f"{runs[0].parameters:,}",
+                f"{statistics.median_high(run.parameters for run in runs):,}",
+                f"{statistics.median_high(run.flops for run in runs) / 1000:,.0f}",
                 f"{statistics.median(run.step_ms for run in runs):.1f}",
             )
         )

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training run: plain loop, Adam, state carried from chunk to chunk, exact resume."""
+"""One training run: plain loop, Adam, state carried from chunk to chunk, exact resume.
+
+A sparse model is grown and pruned in the same loop, and may learn from a dense one's posteriors.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div
 
 from ltlstm.recipes import checkpoint, probe, scoring
 from ltlstm.recipes.checkpoint import Progress
 from ltlstm.recipes.models import AcousticModel, ModelSpec
 from ltlstm.recipes.speech.corpus import IGNORED, Corpus
 from ltlstm.recipes.streams import Chunk, Streams
+from ltlstm.sparsity import GrowPrune, Schedule
 
 
 class Stopped(Exception):
@@ -62,14 +66,19 @@ def train(
     path: pathlib.Path,
     save_every: int,
     watch: Watch,
+    teacher: AcousticModel | None = None,
 ) -> tuple[AcousticModel, Progress]:
-    """Goes on from the checkpoint at `path`, if there is one, to the last step."""
+    """Goes on from the checkpoint at `path`, if there is one, to the last step.
+
+    teacher: the dense model that a sparse one with `distill` learns from.
+    """
     torch.manual_seed(seed)
     streams = Streams(corpus.splits["train"], budget.batch, budget.frames, seed)
     probed = streams.chunk(0)
     model = AcousticModel(spec, corpus.splits["train"].features.shape[1], corpus.senones)
     optimizer = torch.optim.Adam(model.parameters())
-    progress = checkpoint.load(path, model, optimizer)
+    sparse = _grow_prune(spec, model, optimizer, budget, seed)
+    progress = checkpoint.load(path, model, optimizer, sparse)
     if progress is None:
         progress = Progress()
         _look(model, corpus, probed, budget, progress)
@@ -80,14 +89,14 @@ def train(
     watch.update(progress.step, "")
 
     while progress.step < budget.steps:
-        _step(model, optimizer, streams, budget, progress)
+        _step(model, optimizer, sparse, teacher, streams, budget, progress)
         if _looks_after(progress.step, budget.steps):
             _look(model, corpus, probed, budget, progress)
         done, stopping = progress.step == budget.steps, watch.stop()
         if done or stopping or progress.step % save_every == 0:
-            saved = checkpoint.save(path, model, optimizer, progress, watch.say)
+            saved = checkpoint.save(path, model, optimizer, progress, watch.say, sparse)
         recent = progress.losses[-20:]
-        watch.update(progress.step, f"loss {sum(recent) / len(recent):.3f}")
+        watch.update(progress.step, f"loss {sum(recent) / len(recent):.3f}{_phase(sparse)}")
         if stopping and not done:
             where = f"{spec.name}, seed {seed}, step {progress.step} of {budget.steps}"
             onward = "there" if saved else "the last checkpoint"
@@ -95,9 +104,42 @@ def train(
     return model, progress
 
 
+def _grow_prune(
+    spec: ModelSpec,
+    model: AcousticModel,
+    optimizer: torch.optim.Optimizer,
+    budget: Budget,
+    seed: int,
+) -> GrowPrune | None:
+    """What makes the model sparse; None for a dense one."""
+    if spec.sparsity is None:
+        return None
+    wanted = spec.sparsity
+    schedule = Schedule.over(
+        budget.steps,
+        wanted.target,
+        seed=wanted.seed,
+        grown=wanted.grown,
+        grow_share=wanted.grow_share,
+        prune_share=wanted.prune_share,
+    )
+    readers = {"stack": ["output"]}
+    return GrowPrune(
+        model, schedule, optimizer, granularity=wanted.granularity, readers=readers, seed=seed
+    )
+
+
+def _phase(sparse: GrowPrune | None) -> str:
+    if sparse is None:
+        return ""
+    return f", {sparse.phase}, {sparse.log[-1]['live']:,} live weights"
+
+
 def _step(
     model: AcousticModel,
     optimizer: torch.optim.Optimizer,
+    sparse: GrowPrune | None,
+    teacher: AcousticModel | None,
     streams: Streams,
     budget: Budget,
     progress: Progress,
@@ -108,10 +150,18 @@ def _step(
         group["lr"] = budget.rate_at(progress.step)
     logits, state = model(chunk.features, progress.state, chunk.reset)
     loss = cross_entropy(logits.flatten(0, 1), chunk.labels.flatten(), ignore_index=IGNORED)
+    share = model.spec.sparsity.distill if model.spec.sparsity is not None else 0.0
+    if share > 0 and teacher is not None:
+        loss = (1 - share) * loss + share * _distance(logits, teacher, chunk, progress)
     optimizer.zero_grad()
     loss.backward()
+    if sparse is not None:
+        sparse.take_gradients()  # those of dormant weights count for growth, not in the norm
     torch.nn.utils.clip_grad_norm_(model.parameters(), budget.clip)
     optimizer.step()
+    if sparse is not None:
+        sparse.step()
+        progress.live = [(entry["step"], entry["live"]) for entry in sparse.log]
 
     value = float(loss.detach())
     if not math.isfinite(value):
@@ -120,6 +170,18 @@ def _step(
     progress.losses.append(value)
     progress.seconds.append(time.perf_counter() - began)
     progress.step += 1
+
+
+def _distance(
+    logits: torch.Tensor, teacher: AcousticModel, chunk: Chunk, progress: Progress
+) -> torch.Tensor:
+    """From the teacher's posteriors, in nats a scored frame: what distillation adds to the loss."""
+    with torch.no_grad():
+        wanted, state = teacher(chunk.features, progress.teacher, chunk.reset)
+    progress.teacher = (state[0], state[1])
+    scored = chunk.labels != IGNORED
+    found, target = (x[scored].log_softmax(-1) for x in (logits, wanted))
+    return kl_div(found, target, reduction="batchmean", log_target=True)
 
 
 def _looks_after(step: int, steps: int) -> bool:
@@ -136,5 +198,5 @@ def _look(
     progress.dev_errors.append((progress.step, error))
     due = (0, budget.steps // 2, budget.steps)
     taken = len(progress.gradient_norms)
-    if taken < len(due) and progress.step >= due[taken]:
+    if probe.knows(model) and taken < len(due) and progress.step >= due[taken]:
         progress.gradient_norms.append((progress.step, probe.gradient_norms(model, probed)))

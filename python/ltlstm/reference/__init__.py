@@ -19,11 +19,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ltlstm.reference.h_lstm import h_stack
 from ltlstm.reference.layer_lane import Trajectory, trajectory
 from ltlstm.reference.rows import Has, Rows
-from ltlstm.reference.time_lane import Stack, cell, stack
+from ltlstm.reference.time_lane import Stack, cell, stack, time_lstms
 
-__all__ = ["cell", "layer_trajectory", "lstm", "lt_lstm", "residual_lstm"]
+__all__ = ["cell", "h_lstm", "layer_trajectory", "lstm", "lt_lstm", "residual_lstm"]
 
 
 def lstm(
@@ -44,7 +45,8 @@ def lstm(
     """A stack of time-LSTMs: :func:`ltlstm.reference.time_lane.stack` says what goes in and out."""
     has = Has(bias, projected, peephole)
     rows = Rows(input, batch_sizes, lengths, reset)
-    return stack(input, h0, c0, weights, masks, rows, has, bidirectional, residual=False)
+    layers = time_lstms(weights, has, rows)
+    return stack(input, h0, c0, masks, rows, layers, bidirectional, residual=False)
 
 
 def residual_lstm(
@@ -65,7 +67,31 @@ def residual_lstm(
     """The stack with x^l = x^{l-1} + h^{l-1} (l > 2) and the output x^L + h^L (L > 1)."""
     has = Has(bias, projected, peephole)
     rows = Rows(input, batch_sizes, lengths, reset)
-    return stack(input, h0, c0, weights, masks, rows, has, bidirectional, residual=True)
+    layers = time_lstms(weights, has, rows)
+    return stack(input, h0, c0, masks, rows, layers, bidirectional, residual=True)
+
+
+def h_lstm(
+    input: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    weights: Sequence[Tensor],
+    *,
+    slope: float = 0.01,
+    masks: Sequence[Tensor] = (),
+    gate_masks: Tensor | None = None,
+    batch_sizes: Tensor | None = None,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+    bias: bool = True,
+    bidirectional: bool = False,
+) -> Stack:
+    """The stack of H-LSTMs: :func:`ltlstm.reference.h_lstm.h_stack` says what goes in and out.
+
+    Sparse weights are given as they act, masked.
+    """
+    rows = Rows(input, batch_sizes, lengths, reset)
+    return h_stack(input, h0, c0, weights, masks, gate_masks, rows, slope, bias, bidirectional)
 
 
 def lt_lstm(
@@ -93,7 +119,7 @@ def lt_lstm(
     has = Has(bias, projected, peephole)
     rows = Rows(input, batch_sizes, lengths, reset)
     _, h_n, c_n, hidden, cells = stack(
-        input, h0, c0, weights, masks, rows, has, bidirectional, residual=False
+        input, h0, c0, masks, rows, time_lstms(weights, has, rows), bidirectional, residual=False
     )
     traj_masks = masks if len(masks) == len(hidden) else ()
     g, m = trajectory(hidden, traj_weights, traj_masks, rows, has, depth_unit, contexts)

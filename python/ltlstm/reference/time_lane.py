@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cell, one time-LSTM, and a stack of them (plain or residual)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ltlstm.reference.rows import Has, Rows, Weights, read, replace
+from ltlstm.reference.rows import Has, Rows, read, replace
 
 Stack = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+# Of one layer in one direction: h (*, P), c (*, H), h_n, c_n.
+LayerResult = tuple[Tensor, Tensor, Tensor, Tensor]
+# (its number among the L*dirs, x (*, .), h (N, P), c (N, H), reverse) -> what it gives.
+Layer = Callable[[int, Tensor, Tensor, Tensor, bool], LayerResult]
+# (t, what of preact is of step t, h, c) -> h, c: one step of the rows that are alive.
+Step = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def cell(preact: Tensor, c: Tensor, peephole: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -24,27 +31,24 @@ def cell(preact: Tensor, c: Tensor, peephole: Tensor | None = None) -> tuple[Ten
     return o.sigmoid() * c_new.tanh(), c_new
 
 
-def _time_lstm(
-    x: Tensor, h: Tensor, c: Tensor, w: Weights, rows: Rows, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One layer in one direction: x (*, D), h (N, P), c (N, H) -> h (*, P), c (*, H), h_n, c_n."""
-    assert w.hh is not None
-    preact = rows.steps(linear(x, w.ih, w.b_ih))
+def scan(
+    preact: Tensor, h: Tensor, c: Tensor, rows: Rows, reverse: bool, step: Step
+) -> LayerResult:
+    """``step`` over time: preact (*, .), h (N, P), c (N, H)."""
+    steps = rows.steps(preact)
     resets = None if rows.reset is None else rows.steps(rows.reset)
     past_end = None if rows.past_end is None else rows.past_end.unbind(0)
     hs: list[Tensor] = []
     cs: list[Tensor] = []
-    for t in reversed(range(len(preact))) if reverse else range(len(preact)):
+    for t in reversed(range(len(steps))) if reverse else range(len(steps)):
         # A reset lies before its step: scanning back, step t is reached across the one of t+1.
         boundary = t + 1 if reverse else t
         if resets is not None and boundary < len(resets):
             cleared = resets[boundary][:, None]
             h = replace(h, h[: len(cleared)].masked_fill(cleared, 0))
             c = replace(c, c[: len(cleared)].masked_fill(cleared, 0))
-        n = preact[t].shape[0]
-        h_t, c_t = cell(preact[t] + linear(h[:n], w.hh, w.b_hh), c[:n], w.peephole)
-        if w.hr is not None:
-            h_t = linear(h_t, w.hr)
+        n = steps[t].shape[0]
+        h_t, c_t = step(t, steps[t], h[:n], c[:n])
         if past_end is not None:
             h_t = torch.where(past_end[t][:, None], h, h_t)
             c_t = torch.where(past_end[t][:, None], c, c_t)
@@ -57,14 +61,31 @@ def _time_lstm(
     return rows.end(rows.join(hs)), rows.end(rows.join(cs)), h, c
 
 
+def time_lstms(weights: Sequence[Tensor], has: Has, rows: Rows) -> Layer:
+    """Each layer and direction, in the order of the flat list."""
+    flat = iter(weights)
+
+    def run(k: int, x: Tensor, h: Tensor, c: Tensor, reverse: bool) -> LayerResult:
+        w = read(flat, has)
+        assert w.hh is not None
+        w_hh = w.hh
+
+        def step(t: int, preact: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+            h, c = cell(preact + linear(h, w_hh, w.b_hh), c, w.peephole)
+            return (h if w.hr is None else linear(h, w.hr)), c
+
+        return scan(linear(x, w.ih, w.b_ih), h, c, rows, reverse, step)
+
+    return run
+
+
 def stack(
     input: Tensor,
     h0: Tensor,
     c0: Tensor,
-    weights: Sequence[Tensor],
     masks: Sequence[Tensor],
     rows: Rows,
-    has: Has,
+    run_layer: Layer,
     bidirectional: bool,
     residual: bool,
 ) -> Stack:
@@ -77,7 +98,6 @@ def stack(
     """
     dirs = 2 if bidirectional else 1
     layers = h0.shape[0] // dirs
-    flat = iter(weights)
     # What lies past the end may be anything, NaN included.
     x = rows.end(input)
     hidden: list[Tensor] = []
@@ -91,9 +111,7 @@ def stack(
         outputs: list[Tensor] = []
         for direction in range(dirs):
             k = layer * dirs + direction
-            h, c, h_last, c_last = _time_lstm(
-                x, h0[k], c0[k], read(flat, has), rows, reverse=direction == 1
-            )
+            h, c, h_last, c_last = run_layer(k, x, h0[k], c0[k], direction == 1)
             outputs.append(h)
             cells.append(c)
             h_n.append(h_last)

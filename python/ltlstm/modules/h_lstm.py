@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ltlstm.HLSTM: a stack of LSTMs whose gates are MLPs, with sparse weights."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltlstm import functional
+from ltlstm.modules.compiled import compiled_weights
+from ltlstm.modules.gates import GateMLPs
+from ltlstm.modules.recurrent import Recurrent, State
+
+
+class HLSTM(GateMLPs, Recurrent):
+    """A stack of LSTMs in which each gate is an MLP of its own over ``[x_t, h_{t-1}]``.
+
+    nn.LSTM's signature, shapes and errors (:class:`ltlstm.LSTM` has them, ``lengths``, ``reset``
+    and the states of every step too), with no projection: ``proj_size`` must be 0.
+
+    Args:
+        gate_hidden_size: width K of a gate's hidden layers; None is hidden_size.
+        gate_num_layers: hidden layers in a gate, 1 or more.
+        gate_dropout: rate of dropout on the hidden layers, while training; drawn by torch.
+        activation: of the hidden layers: "leaky_relu" (slope 0.01), for growing, or "relu", for
+            pruning; an attribute that may be set at any time.
+
+    Parameters, with l{k} the layer, counted from 0, ``_reverse`` after the other direction's, and
+    gate order i, f, g, o:
+        weight_ih_l{k} (4K, D or dirs*H), weight_hh_l{k} (4K, H), bias_l{k} (4K): the first layer of
+        all gates; gate{j}_weight_l{k} (4, out, K), gate{j}_bias_l{k} (4, out), j from 1 to
+        gate_num_layers: out = K, but H in the last. Each starts uniform within 1 / sqrt(H), a
+        gate{j} within 1 / sqrt(K).
+
+    Buffers: for each weight ``<name>_mask``, bool of its shape, all true at first and where a state
+        dict has none. Where it is false the weight in use is zero, whatever the parameter holds
+        there. To change a mask, write into it (not through ``.data``): ``mask.copy_(new)``.
+
+    Attributes:
+        dense_gradients: False. While True, the gradients of the weights are those of the weights in
+            use at every position, dormant ones included, which is what growth ranks them by.
+
+    Inference: in eval mode and without gradients, on the CPU, weights whose masks leave little are
+    compiled for kernels that skip the rest: :meth:`compile_sparse`.
+
+    Raises, beyond LSTM's: TypeError, ValueError for arguments above that do not fit.
+
+    Dai, Yin, Jha, "Grow and Prune Compact, Fast, and Accurate LSTMs", IEEE Trans. Computers 69(3)
+    2020, arXiv 1805.11797. Equivalent to :func:`ltlstm.functional.h_lstm`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        gate_hidden_size: int | None = None,
+        gate_num_layers: int = 1,
+        gate_dropout: float = 0.0,
+        activation: str = "leaky_relu",
+        backend: str | None = None,
+    ) -> None:
+        # nn.LSTM's own checks, in its words; its parameters, which cost nothing there, make way.
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            proj_size, "meta", dtype, backend=backend,
+        )  # fmt: skip
+        if proj_size != 0:
+            raise ValueError(f"HLSTM: proj_size must be 0, got {proj_size}")
+        self._set_gates(gate_hidden_size, gate_num_layers, gate_dropout, activation)
+        for name in self._flat_weights_names:
+            delattr(self, name)
+        self._flat_weights_names, self._all_weights = [], []
+        for layer in range(num_layers):
+            inputs = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
+            for reverse in ("", "_reverse")[: 1 + bidirectional]:
+                names = self._create(f"_l{layer}{reverse}", inputs, bias, device, dtype)
+                self._all_weights.append(names)
+        self._flat_weights_names = [name for names in self._all_weights for name in names]
+        self._init_flat_weights()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if hasattr(self, "gate_hidden_size"):  # not yet, when nn.RNNBase starts its own
+            self._start()
+
+    def _time_weights(self) -> list[Tensor]:
+        return [self.weight_in_use(name) for name in self._flat_weights_names]
+
+    def _compiled(self, input: Tensor) -> list[Tensor]:
+        return compiled_weights(self, self._flat_weights_names, input)
+
+    @torch.no_grad()
+    def compile_sparse(self) -> bool:
+        """Compiles the masked weights for inference on the CPU, as the first call in eval mode
+        without gradients otherwise would; says whether such calls will use them, which they do
+        where masks are sparse enough to pay. After a change they are compiled again."""
+        weight = self._first_weight
+        return bool(self._compiled(weight.new_empty(0)))
+
+    def _compute(
+        self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
+        reset: Tensor | None, return_states: bool,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        options = self._options()
+        del options["projected"]
+        compiled = [] if return_states else self._compiled(input)
+        weights = super()._time_weights() if compiled else self._time_weights()
+        return functional.h_lstm(
+            input, hx, weights, compiled=compiled, **options, gate_dropout=self.gate_dropout,
+            activation=self.activation, batch_sizes=batch_sizes, lengths=lengths, reset=reset,
+            return_states=return_states,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self._gates_repr()}"
+
+
+class HLSTMCell(GateMLPs):
+    """One time step of one layer of an :class:`HLSTM`.
+
+    Args:
+        input_size, hidden_size, bias, device, dtype, backend: as for :class:`ltlstm.LSTMCell`.
+        gate_hidden_size, gate_num_layers, gate_dropout, activation: as for HLSTM.
+
+    Shapes: input (N, D) or (D,), hx = ``(h, c)``, (N, H) or (H,) each, default zeros -> ``(h, c)``.
+
+    Parameters, buffers and attributes: HLSTM's, with no ``_l{k}`` in their names.
+
+    Raises what nn.LSTMCell raises for input of another rank; TypeError, ValueError, RuntimeError as
+    HLSTM.
+
+    arXiv 1805.11797. Equivalent to one step of :func:`ltlstm.functional.h_lstm`.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        gate_hidden_size: int | None = None,
+        gate_num_layers: int = 1,
+        gate_dropout: float = 0.0,
+        activation: str = "leaky_relu",
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.backend = input_size, hidden_size, backend
+        self._set_gates(gate_hidden_size, gate_num_layers, gate_dropout, activation)
+        self._names = self._create("", input_size, bias, device, dtype)
+        if not bias:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        self._start()
+
+    def forward(self, input: Tensor, hx: State | None = None) -> State:
+        """The next ``(h, c)``."""
+        self._check(input, hx)
+        batched = input.dim() == 2
+        x, state = (input, hx) if batched else (input.unsqueeze(0), None)
+        if hx is not None:
+            state = (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
+            state = state if batched else (state[0].unsqueeze(0), state[1].unsqueeze(0))
+        compiled = compiled_weights(self, self._names, input)
+        given = getattr if compiled else GateMLPs.weight_in_use
+        _, (h, c) = functional.h_lstm(
+            x.unsqueeze(0), state, [given(self, name) for name in self._names], compiled=compiled,
+            bias=self.bias is not None, gate_dropout=self.gate_dropout, activation=self.activation,
+            training=self.training, backend=self.backend,
+        )  # fmt: skip
+        return (h[0], c[0]) if batched else (h[0, 0], c[0, 0])
+
+    def _check(self, input: Tensor, hx: State | None) -> None:
+        """What would else be told of the shapes that forward makes of these."""
+        if input.dim() not in (1, 2):
+            raise ValueError(
+                f"HLSTMCell: Expected input to be 1D or 2D, got {input.dim()}D instead"
+            )
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                f"HLSTMCell: input must have {self.input_size} features, got {input.shape[-1]}"
+            )
+        expected = (*input.shape[:-1], self.hidden_size)
+        for name, state in zip("hc", hx or (), strict=False):
+            if state.shape != expected:
+                raise RuntimeError(
+                    f"HLSTMCell: {name} must have shape {expected}, got {tuple(state.shape)}"
+                )
+
+    def extra_repr(self) -> str:
+        s = f"{self.input_size}, {self.hidden_size}"
+        s += "" if self.bias is not None else ", bias=False"
+        s += "" if self.backend is None else f", backend={self.backend!r}"
+        return f"{s}, {self._gates_repr()}"

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When a network is grown, shifted and pruned, in optimiser steps, and by how much."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ltlstm.sparsity.layout import check_fraction
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Seed, growth, activation shift and pruning: Dai, Yin, Jha, arXiv 1805.11797, section 3.
+
+    The papers publish neither alpha, beta nor the seed's fraction for H-LSTM: these defaults grow
+    nothing and prune nothing, and :meth:`over` chooses values from a target.
+
+    Args:
+        seed: fraction of each weight's groups that is live at the start; 1 is a dense start.
+        grow: alpha, the fraction of a weight's groups that wakes at each growth.
+        grow_from, grow_until, grow_every: gradients are collected after step ``grow_from``; growth
+            follows every ``grow_every`` steps, last at ``grow_until``.
+        shift_at: step after which leaky ReLUs become ReLUs; None for never.
+        prune: beta, the fraction of a weight's live groups that each pruning drops.
+        prune_from, prune_until, prune_every: pruning after step ``prune_from`` and then every
+            ``prune_every``, last at ``prune_until``; between them the network is retrained.
+        floor: no weight is pruned to a lower density than this.
+
+    Raises:
+        ValueError: fractions outside [0, 1], a phase that ends before it starts or overlaps the
+            next one.
+    """
+
+    seed: float = 1.0
+    grow: float = 0.0
+    grow_from: int = 0
+    grow_until: int = 0
+    grow_every: int = 1
+    shift_at: int | None = None
+    prune: float = 0.0
+    prune_from: int = 0
+    prune_until: int = 0
+    prune_every: int = 1
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("seed", "grow", "prune", "floor"):
+            check_fraction("Schedule", name, getattr(self, name))
+        for name in ("grow_from", "prune_from"):
+            self._check(name, getattr(self, name), 0)
+        for name in ("grow_every", "prune_every"):
+            self._check(name, getattr(self, name), 1)
+        self._check("grow_until", self.grow_until, self.grow_from, "grow_from")
+        self._check("prune_until", self.prune_until, self.prune_from, "prune_from")
+        if self.shift_at is not None:
+            self._check("shift_at", self.shift_at, 0)
+        if self.grow > 0 and self.prune > 0:
+            self._check("prune_from", self.prune_from, self.grow_until, "grow_until")
+        if self.grow > 0 and self.seed == 1:
+            raise ValueError("Schedule: seed must be less than 1 where growth follows, got 1")
+        if self.grow > 0 and self.grow_until - self.grow_from < self.grow_every:
+            raise ValueError(
+                f"Schedule: grow_until must leave time for a growth after grow_from + grow_every = "
+                f"{self.grow_from + self.grow_every}, got {self.grow_until}"
+            )
+
+    @staticmethod
+    def _check(name: str, value: object, least: int, of: str = "") -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            bound = f"{of} = {least}" if of else f"{least}"
+            raise ValueError(f"Schedule: {name} must be an integer >= {bound}, got {value!r}")
+
+    def collects(self, step: int) -> bool:
+        """Whether the gradients of this step (the first is 1) count for a growth."""
+        last = self.grow_until - (self.grow_until - self.grow_from) % self.grow_every
+        return self.grow > 0 and self.grow_from < step <= last
+
+    def grows(self, step: int) -> bool:
+        """Whether growth follows this step."""
+        return self.collects(step) and (step - self.grow_from) % self.grow_every == 0
+
+    def shifts(self, step: int) -> bool:
+        """Whether the activation is a ReLU after this step."""
+        return self.shift_at is not None and step >= self.shift_at
+
+    def prunes(self, step: int) -> bool:
+        """Whether pruning follows this step."""
+        if self.prune == 0 or not self.prune_from <= step <= self.prune_until:
+            return False
+        return (step - self.prune_from) % self.prune_every == 0
+
+    @property
+    def prunings(self) -> int:
+        """How often it prunes, unless it is stopped."""
+        return (self.prune_until - self.prune_from) // self.prune_every + 1 if self.prune else 0
+
+    @property
+    def end(self) -> int:
+        """The last step after which masks change."""
+        grown = self.grow_until if self.grow > 0 else 0
+        return max(grown, self.prune_until if self.prune > 0 else 0, self.shift_at or 0)
+
+    def phase(self, step: int) -> str:
+        """``seed``, ``grow``, ``train`` (between phases), ``prune`` or ``done``, after ``step``."""
+        if step >= self.end:
+            return "done"
+        if self.grow > 0 and step < self.grow_until:
+            return "grow" if step >= self.grow_from else "seed"
+        return "prune" if self.prune > 0 and step >= self.prune_from else "train"
+
+    @classmethod
+    def over(
+        cls,
+        steps: int,
+        target: float,
+        *,
+        seed: float = 1.0,
+        grown: float = 1.0,
+        growths: int = 6,
+        prunings: int = 12,
+        grow_share: tuple[float, float] = (0.05, 0.25),
+        prune_share: tuple[float, float] = (0.35, 0.75),
+    ) -> Schedule:
+        """A schedule for a training of ``steps`` steps that ends near density ``target``.
+
+        Args:
+            seed, grown: densities at the start and after growth; equal ones mean no growth. From
+                them follow alpha, and from ``grown`` and ``target`` beta.
+            growths, prunings: how often.
+            grow_share, prune_share: the parts of the training in which they happen; the activation
+                shifts after growth. What remains at the end retrains the pruned network.
+        """
+        for name, value in (("target", target), ("seed", seed), ("grown", grown)):
+            check_fraction("Schedule.over", name, value)
+        if not 0 < target <= grown or seed > grown:
+            raise ValueError(
+                f"Schedule.over: target and seed must be in (0, grown], got {target} and {seed} of "
+                f"{grown}"
+            )
+        grow_from, grow_span = _span(steps, grow_share)
+        prune_from, prune_span = _span(steps, prune_share)
+        # A training of a few steps has room for fewer.
+        growths = max(1, min(growths, grow_span))
+        prunings = max(1, min(prunings, prune_span))
+        grow_every = max(1, grow_span // growths)
+        prune_every = max(1, prune_span // max(1, prunings - 1))
+        growing = grown > seed
+        prune_from = max(prune_from, grow_from + growths * grow_every if growing else 0)
+        return cls(
+            seed=seed,
+            grow=(grown - seed) / growths if growing else 0.0,
+            grow_from=grow_from,
+            grow_until=grow_from + growths * grow_every if growing else grow_from,
+            grow_every=grow_every,
+            shift_at=prune_from,
+            prune=1 - (target / grown) ** (1 / prunings),
+            prune_from=prune_from,
+            prune_until=prune_from + (prunings - 1) * prune_every,
+            prune_every=prune_every,
+        )
+
+
+def _span(steps: int, share: tuple[float, float]) -> tuple[int, int]:
+    """First step and number of steps of a part of the training."""
+    first, last = (int(steps * part) for part in share)
+    return first, last - first

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last good network: parameters, buffers, masks and optimiser state at one moment."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltlstm.sparsity.held import Held, Masks
+
+
+@dataclasses.dataclass
+class Snapshot:
+    model: dict[str, Tensor]
+    optimizer: dict[int, Any]  # its state; learning rates go on
+    masks: Masks
+
+    @staticmethod
+    def of(held: Held) -> Snapshot:
+        model = {name: value.clone() for name, value in held.model.state_dict().items()}
+        optimizer = {} if held.optimizer is None else held.optimizer.state_dict()["state"]
+        masks = {name: mask.clone() for name, mask in held.masks.items()}
+        return Snapshot(model, copy.deepcopy(optimizer), masks)
+
+    @torch.no_grad()
+    def put_back(self, held: Held) -> None:
+        held.model.load_state_dict(self.model)
+        if held.optimizer is not None:
+            groups = held.optimizer.state_dict()["param_groups"]
+            held.optimizer.load_state_dict(
+                {"state": copy.deepcopy(self.optimizer), "param_groups": groups}
+            )
+        held.set(self.masks)
+        held.apply()

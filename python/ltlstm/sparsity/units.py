@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The units of a model, what feeds them and what reads them, and which of them are dead.
+
+A unit is a row of the weights that make it and a column of the weights that read it: a hidden unit
+of an LSTM, of a gate's hidden layer, an output of a linear layer, a channel. What reads a module's
+output is known inside stacks and nn.Sequential, and elsewhere from what the caller says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ltlstm.modules.h_lstm import HLSTM
+from ltlstm.modules.lstm import LSTM
+from ltlstm.modules.recurrent import TorchLSTM
+from ltlstm.sparsity.weights import CONVOLUTIONS, Weight
+
+Readers = Mapping[str, Sequence[str]]  # module -> the modules that alone read its output
+# Element by element, and 0 for 0: a unit that is always 0 stays so.
+POINTWISE = (
+    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.ReLU, nn.LeakyReLU,
+    nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.ReLU6,
+)  # fmt: skip
+ONE_WEIGHT = (nn.Linear, *CONVOLUTIONS)
+STACKS = (TorchLSTM, LSTM, HLSTM)
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """Where units stand in a weight: rows from 0 on, or columns from ``first`` on."""
+
+    weight: str
+    gate: int | None = None  # None: in all gates
+    first: int = 0  # in columns of an input
+
+
+@dataclasses.dataclass
+class Units:
+    """A set of units of one kind, in one place of a model."""
+
+    name: str
+    size: int
+    rows: list[Side]
+    biases: list[Side]
+    columns: list[Side] = dataclasses.field(default_factory=list)
+    open: bool = False  # also read by what is not known
+
+
+class Graph:
+    """All units of a model whose weights are given."""
+
+    def __init__(
+        self, model: nn.Module, weights: Sequence[Weight], readers: Readers | None
+    ) -> None:
+        self.model = model
+        self.weights = {weight.name: weight for weight in weights}
+        self.modules = dict(model.named_modules())
+        # By the first of its names where a parameter is tied.
+        first = {id(p): name for name, p in model.named_parameters()}
+        tied = model.named_parameters(remove_duplicate=False)
+        self.names = {name: first[id(p)] for name, p in tied}
+        self.readers = dict(sequential_readers(model))
+        for name, reading in (readers or {}).items():
+            for each in (name, *reading):
+                if each not in self.modules:
+                    raise ValueError(f"sparsity: readers must name modules, got {each!r}")
+            self.readers[name] = list(reading)
+        # A parametrized weight is no parameter, and what it feeds or reads is not known.
+        found = [units for name in self.modules for units in self._units_of(name)]
+        self.units = [units for units in found if self._is_known(units)]
+
+    def _occurs(self, name: str) -> int:
+        """In how many places of the model the module stands; its reader is known in one."""
+        module = self.modules.get(name)
+        places = self.model.named_modules(remove_duplicate=False)
+        return 2 if module is None else sum(other is module for _, other in places)
+
+    def _is_known(self, units: Units) -> bool:
+        sides = units.rows + units.columns
+        return bool(units.rows) and all(side.weight in self.weights for side in sides)
+
+    def _units_of(self, name: str) -> Iterator[Units]:
+        module = self.modules[name]
+        # Subclasses may do more with their weights than is known here.
+        if type(module) in ONE_WEIGHT and getattr(module, "groups", 1) == 1:
+            rows, biases = self._sides(name, "weight"), self._sides(name, "bias")
+            made = Units(name, module.weight.shape[0], rows, biases)
+            self._read_by(made, name)
+            yield made
+        elif type(module) in STACKS:
+            yield from self._stack(name, module)
+
+    def _stack(self, name: str, module: nn.RNNBase) -> Iterator[Units]:
+        H, P = module.hidden_size, module.proj_size
+        directions = ("", "_reverse") if module.bidirectional else ("",)
+        for layer in range(module.num_layers):
+            for d, direction in enumerate(directions):
+                at = f"_l{layer}{direction}"
+                if isinstance(module, HLSTM):
+                    yield from self._gate_layers(name, module, at)
+                    last = module.gate_num_layers
+                    rows = self._sides(name, f"gate{last}_weight{at}")
+                    biases = self._sides(name, f"gate{last}_bias{at}")
+                else:
+                    rows = self._sides(name, f"weight_ih{at}", f"weight_hh{at}")
+                    biases = self._sides(name, f"bias_ih{at}", f"bias_hh{at}")
+                made = Units(_join(name, f"hidden{at}"), H, rows, biases)
+                if P:
+                    made.columns = self._sides(name, f"weight_hr{at}")
+                    yield made
+                    rows = self._sides(name, f"weight_hr{at}")
+                    made = Units(_join(name, f"projected{at}"), P, rows, [])
+                made.columns = self._sides(name, f"weight_hh{at}")
+                if layer + 1 < module.num_layers:
+                    for other in directions:
+                        above = f"weight_ih_l{layer + 1}{other}"
+                        made.columns += self._sides(name, above, first=d * (P or H))
+                else:
+                    self._read_by(made, name, first=d * (P or H))
+                yield made
+
+    def _gate_layers(self, name: str, module: HLSTM, at: str) -> Iterator[Units]:
+        for layer in range(module.gate_num_layers):
+            if layer == 0:
+                weights, bias = [f"weight_ih{at}", f"weight_hh{at}"], f"bias{at}"
+            else:
+                weights, bias = [f"gate{layer}_weight{at}"], f"gate{layer}_bias{at}"
+            for gate in range(4):
+                yield Units(
+                    _join(name, f"gate{layer}{at}.{'ifgo'[gate]}"),
+                    module.gate_hidden_size,
+                    self._sides(name, *weights, gate=gate),
+                    self._sides(name, bias, gate=gate),
+                    self._sides(name, f"gate{layer + 1}_weight{at}", gate=gate),
+                )
+
+    def _sides(
+        self, name: str, *attributes: str, gate: int | None = None, first: int = 0
+    ) -> list[Side]:
+        full = [_join(name, attribute) for attribute in attributes]
+        return [Side(self.names[each], gate, first) for each in full if each in self.names]
+
+    def _read_by(self, units: Units, name: str, first: int = 0) -> None:
+        if name not in self.readers or self._occurs(name) > 1:
+            units.open = True
+            return
+        width = units.size * (1 + getattr(self.modules[name], "bidirectional", False))
+        for reader in self.readers[name]:
+            module = self.modules.get(reader)
+            reading = [
+                attribute
+                for attribute in ("weight", "weight_ih_l0", "weight_ih_l0_reverse")
+                if _join(reader, attribute) in self.names
+            ]
+            grouped = isinstance(module, CONVOLUTIONS) and module.groups > 1
+            # Where two modules' outputs are added, a column is not one unit's.
+            shared = sum(reader in readers for readers in self.readers.values()) > 1
+            if not reading or grouped or shared or self._occurs(reader) > 1:
+                units.open = True
+                continue
+            for side in self._sides(reader, *reading, first=first):
+                if side.weight not in self.weights:  # a GRU's, say
+                    units.open = True
+                    continue
+                layout = self.weights[side.weight].layout
+                if layout.columns // layout.span != width:
+                    raise ValueError(
+                        f"sparsity: {reader} must read the {width} outputs of {name}, got "
+                        f"{layout.columns // layout.span} inputs"
+                    )
+                units.columns.append(side)
+
+    def row_part(self, side: Side, live: Tensor) -> Tensor:
+        """(gates, units, columns) of a weight, a view."""
+        part = self.weights[side.weight].layout.view(live)
+        return part if side.gate is None else part[side.gate : side.gate + 1]
+
+    def column_part(self, units: Units, side: Side, live: Tensor) -> Tensor:
+        """(gates, rows, units, span) of a weight, a view."""
+        layout = self.weights[side.weight].layout
+        part = layout.view(live).unflatten(2, (-1, layout.span))
+        part = part[:, :, side.first : side.first + units.size]
+        return part if side.gate is None else part[side.gate : side.gate + 1]
+
+    def bias_part(self, units: Units, side: Side, bias: Tensor) -> Tensor:
+        """(gates, units) of a bias, a view."""
+        part = bias.view(-1, units.size)
+        return part if side.gate is None else part[side.gate : side.gate + 1]
+
+    def fed(self, units: Units, live: Mapping[str, Tensor]) -> Tensor:
+        """Which units have a live input, (units,) bool."""
+        parts = [self.row_part(s, live[s.weight]).any(2).any(0) for s in units.rows]
+        return torch.stack(parts).any(0)
+
+    def read(self, units: Units, live: Mapping[str, Tensor]) -> Tensor:
+        """Which units something else than themselves reads, (units,) bool."""
+        first = next(iter(live.values()))
+        found = torch.full((units.size,), units.open, device=first.device)
+        own = {side.weight for side in units.rows}
+        for side in units.columns:
+            part = self.column_part(units, side, live[side.weight]).any(3).any(0)  # (rows, units)
+            if side.weight in own:
+                part = part & ~torch.eye(units.size, dtype=torch.bool, device=part.device)
+            found = found | part.any(0)
+        return found
+
+    def without_dead(self, masks: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Masks without what belongs to dead units, biases' too where there are such units.
+
+        Also returns how many units of a set are dead, for sets that have any. Weights without a
+        mask count as live, and get none.
+        """
+
+        def start(name: str) -> Tensor:
+            mask = masks.get(name)
+            parameter = self.model.get_parameter(name)
+            return torch.ones_like(parameter, dtype=torch.bool) if mask is None else mask.clone()
+
+        live = {name: start(name) for name in self.weights}
+        biases = {s.weight: start(s.weight) for units in self.units for s in units.biases}
+        dead = self.remove_dead(live, biases)
+        cleared = {name: live[name] for name in live if name in masks}
+        cleared |= {name: mask for name, mask in biases.items() if not bool(mask.all())}
+        return cleared, {name: int(gone.sum()) for name, gone in dead.items() if bool(gone.any())}
+
+    @torch.no_grad()
+    def remove_dead(
+        self, live: Mapping[str, Tensor], biases: Mapping[str, Tensor], biases_feed: bool = False
+    ) -> dict[str, Tensor]:
+        """Clears, in place, whatever belongs to a unit without a live input or output.
+
+        Until nothing changes, for a unit that goes may have been another's only input. ``live``
+        holds a bool tensor for each weight and ``biases`` one for each bias, of their shapes and
+        contiguous; with ``biases_feed`` a live bias is an input, too: what goes then is always 0 or
+        unread. Returns which units of each set are dead now.
+        """
+        dead: dict[str, Tensor] = {}
+        changed = True
+        while changed:
+            changed = False
+            for units in self.units:
+                fed = self.fed(units, live)
+                for side in units.biases if biases_feed else ():
+                    fed = fed | self.bias_part(units, side, biases[side.weight]).any(0)
+                gone = ~(fed & self.read(units, live))
+                for part in self._parts(units, live, biases):
+                    changed |= bool((part & gone).any())
+                    part &= ~gone
+                dead[units.name] = gone
+        return dead
+
+    def _parts(
+        self, units: Units, live: Mapping[str, Tensor], biases: Mapping[str, Tensor]
+    ) -> Iterator[Tensor]:
+        """Views of all that belongs to the units, the units last."""
+        for side in units.rows:
+            yield self.row_part(side, live[side.weight]).transpose(1, 2)
+        for side in units.columns:
+            yield self.column_part(units, side, live[side.weight]).transpose(2, 3)
+        for side in units.biases:
+            if side.weight in biases:
+                yield self.bias_part(units, side, biases[side.weight])
+
+
+def sequential_readers(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
+    """Inside each nn.Sequential: a module and the next one that is not element by element."""
+    for prefix, module in model.named_modules():
+        if type(module) is not nn.Sequential:
+            continue
+        inside = list(module._modules.items())
+        for k, (name, made) in enumerate(inside):
+            for other, following in inside[k + 1 :]:
+                if isinstance(following, POINTWISE):
+                    continue
+                features = type(made) is nn.Linear and type(following) in (nn.Linear, *STACKS)
+                channels = type(made) in CONVOLUTIONS and type(following) in CONVOLUTIONS
+                if features or channels:
+                    yield _join(prefix, name), [_join(prefix, other)]
+                break
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name

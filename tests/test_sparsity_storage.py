@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compact models and block-sparse weights, saved and read back."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import ltlstm
+import sparse_models as sm
+from ltlstm.sparsity import (
+    GrowPrune,
+    Schedule,
+    block_sparse,
+    compact,
+    from_tensors,
+    load,
+    save,
+    to_tensors,
+)
+from ltlstm.sparsity.counts import in_use
+from ltlstm.sparsity.weights import find_weights
+
+READERS = {"stack": ["output"]}
+
+
+def pruned(kind: str) -> nn.Module:
+    schedule = Schedule(prune=0.5, prune_from=1, prune_until=1)
+    model, made, sparse = sm.start(kind, schedule=schedule, granularity="row", readers=READERS)
+    sm.train(model, made, sparse, 2)
+    if isinstance(model.stack, ltlstm.HLSTM):
+        model.stack.activation = "relu"  # it comes back, too
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+@pytest.mark.parametrize("kind", ["nn_lstm", "lstm", "deep_h_lstm"])
+def test_a_compact_model_is_read_back_into_one_of_full_size(kind, name, tmp_path):
+    model = pruned(kind)
+    smaller = compact(model, READERS).model
+    save(tmp_path / name, smaller)
+    full = sm.MODELS[kind]().eval()
+    before = [p.shape for p in full.parameters()]
+    found = load(tmp_path / name, full)
+    assert [p.shape for p in full.parameters()] == before
+    assert type(found.stack) is type(smaller.stack)
+    assert found.state_dict().keys() == smaller.state_dict().keys()
+    assert all(torch.equal(v, found.state_dict()[k]) for k, v in smaller.state_dict().items())
+    x = sm.batch(0)[0]
+    assert torch.equal(found(x), smaller(x))
+
+
+def test_a_module_alone_and_a_model_of_full_size_are_read_back(tmp_path):
+    lstm = ltlstm.HLSTM(3, 4, gate_hidden_size=6)
+    with torch.no_grad():
+        lstm.gate1_weight_l0_mask[:, :, 2] = False
+    save(tmp_path / "a.pt", compact(lstm).model)
+    found = load(tmp_path / "a.pt", ltlstm.HLSTM(3, 4, gate_hidden_size=6))
+    assert found.gate_hidden_size == 5
+    save(tmp_path / "b.pt", lstm)
+    again = load(tmp_path / "b.pt", ltlstm.HLSTM(3, 4, gate_hidden_size=6))
+    assert torch.equal(again.gate1_weight_l0_mask, lstm.gate1_weight_l0_mask)
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "a.pt")
+    save_file({"weight": torch.ones(2)}, tmp_path / "a.safetensors")
+    for name in ("a.pt", "a.safetensors"):
+        with pytest.raises(ValueError, match=f"{name} must have been saved by sparsity.save"):
+            load(tmp_path / name, nn.Linear(2, 2))
+    save(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2)))
+    with pytest.raises(ValueError, match="sizes must be of the model's modules, got ''"):
+        load(tmp_path / "b.pt", nn.Linear(3, 2))
+    with pytest.raises(RuntimeError, match="state_dict"):
+        load(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2, bias=False)))
+
+
+@given(
+    st.integers(1, 20), st.integers(1, 20), st.integers(1, 5), st.integers(1, 5), st.floats(0, 1)
+)
+def test_blocks_make_the_weight_again(rows, columns, height, width, density):
+    model = nn.Linear(columns, rows, bias=False)
+    with torch.no_grad():
+        model.weight.mul_(torch.rand(rows, columns) < density)
+    found = block_sparse(model, (height, width))["weight"]
+    assert torch.equal(found.dense(), model.weight)
+    assert found.values.flatten(1).any(1).all()  # no empty block is kept
+    assert found.values.shape[1:] == (height, width) and len(found.values) == found.rows[-1]
+
+
+@pytest.mark.parametrize("block", [(1, 1), (16, 1), (4, 3)])
+@pytest.mark.parametrize("kind", ["conv", "lstm", "deep_h_lstm"])
+def test_every_weight_of_a_model_goes_through_a_file(kind, block, tmp_path):
+    model = sm.MODELS[kind]()
+    GrowPrune(model, Schedule(seed=0.3))
+    found = block_sparse(model, block)
+    save_file(to_tensors(found), tmp_path / "a.safetensors")
+    again = from_tensors(load_file(tmp_path / "a.safetensors"))
+    assert again.keys() == found.keys() == {weight.name for weight in find_weights(model)}
+    for weight in find_weights(model):
+        expected = in_use(weight)
+        assert torch.equal(again[weight.name].dense().view(expected.shape), expected)
+        if block == (1, 1):
+            assert len(found[weight.name].values) == expected.count_nonzero()
+
+
+def test_a_block_of_no_size_is_refused():
+    with pytest.raises(ValueError, match=r"block must be two positive sizes, got \(0, 4\)"):
+        block_sparse(nn.Linear(2, 2), (0, 4))
