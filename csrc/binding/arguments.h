@@ -28,7 +28,7 @@ class StackArguments {
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
                  const std::vector<Tensor>& weights, const OptionalTensor& masks,
                  const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags,
-                 bool allows_half = false);
+                 const std::vector<ScalarType>& types = {ScalarType::Float, ScalarType::Double});
 
   // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a
   // layer.
@@ -45,6 +45,9 @@ class StackArguments {
     return joined(joined({layers}, rows), {width});
   }
   Sequence sequence(bool reverse) const;
+  // The rows alive at each step, (T), and the row that each step begins with, (T + 1).
+  const std::vector<int64_t>& batch_sizes() const { return batch_sizes_; }
+  const std::vector<int64_t>& offsets() const { return offsets_; }
   // [first, last) of the rows of steps [first, last) of a scan.
   std::pair<int64_t, int64_t> rows_of_steps(int64_t first, int64_t last, bool reverse) const {
     return reverse ? std::pair(offsets_[T - last], offsets_[T - first])
