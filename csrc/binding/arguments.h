@@ -74,4 +74,10 @@ class StackArguments {
   OptionalTensor reset_;
 };
 
+inline void require_masks(const StackArguments& s, bool with_last) {
+  const int64_t count = static_cast<int64_t>(s.masks.size());
+  require(count == 0 || count == s.L - 1 || (with_last && count == s.L), s.op, "masks",
+          with_last ? "hold L - 1 or L layers" : "hold L - 1 layers", count);
+}
+
 }  // namespace ltlstm::binding

@@ -173,6 +173,17 @@ inline Tensor transposed(const Tensor& t) {
   return matrix(t, 0, t.size(1), t.size(0), t.stride(1), t.stride(0));
 }
 
+// Layer `layer` of (L, ...) as a matrix.
+inline Tensor layer_of(const Tensor& t, int64_t layer, const Sizes& sizes) {
+  return matrix(t, layer, sizes[0], sizes[1]);
+}
+
+inline std::vector<Tensor> flattened(const std::vector<std::vector<Tensor>>& lists) {
+  std::vector<Tensor> all;
+  for (const auto& list : lists) all.insert(all.end(), list.begin(), list.end());
+  return all;
+}
+
 template <class scalar>
 const scalar* data(const Tensor& t) {
   return static_cast<const scalar*>(t.const_data_ptr());

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Element-by-element passes over arrays of any size.
 #include "cuda/elements.h"
-
 #include "cuda/launch.cuh"
 
 namespace ltlstm::cuda {
@@ -55,8 +54,8 @@ Status multiply(int64_t count, const scalar* a, const scalar* b, scalar* out, bo
   return run<scalar>({count, a, b, out, accumulate}, stream);
 }
 
-#define LTLSTM_ELEMENTS(scalar)                                     \
-  template Status add(int64_t, const scalar*, scalar*, void*);      \
+#define LTLSTM_ELEMENTS(scalar)                                \
+  template Status add(int64_t, const scalar*, scalar*, void*); \
   template Status multiply(int64_t, const scalar*, const scalar*, scalar*, bool, void*);
 
 LTLSTM_ELEMENTS(__nv_bfloat16)
