@@ -9,7 +9,8 @@
 // code 70, a deadlock with code 71 and a list of who waits for what.
 //
 // Environment: EMULATOR_SEED  0 (default): the oldest thread first; n: a random order made from n
-//              EMULATOR_TIMEOUT  seconds a launch may take (default 120)
+//              EMULATOR_TIMEOUT  seconds of processor time that a launch may take (default 120)
+//              EMULATOR_CLOCK_STEP_NS  how far a look at the global timer takes it (default 100)
 #pragma once
 
 #include "cluster.h"

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -55,6 +56,7 @@ namespace emulator::tsan {
 
 #ifdef EMULATOR_TSAN
 constexpr unsigned kOrdersNothing = 1;
+constexpr size_t kMaxThreads = 8000;  // GCC 12's stops at 8,128
 inline void* current() { return __tsan_get_current_fiber(); }
 inline void* create() { return __tsan_create_fiber(0); }
 inline void destroy(void* fiber) { __tsan_destroy_fiber(fiber); }
@@ -73,6 +75,7 @@ inline void notice() {
   AnnotateIgnoreReadsEnd("emulator", 0);
 }
 #else
+constexpr size_t kMaxThreads = SIZE_MAX;
 inline void* current() { return nullptr; }
 inline void* create() { return nullptr; }
 inline void destroy(void*) {}
