@@ -148,7 +148,14 @@ torch.cuda.synchronize()
 def _sanitizer(tool: str) -> Callable[[Target], None]:
     def stage(target: Target) -> None:
         program = next((str(path) for path in _sanitizers() if path.exists()), "compute-sanitizer")
-        options = ["--tool", tool, "--error-exitcode", "9", "--kernel-name", "regex=ltlstm"]
+        options = [
+            "--tool",
+            tool,
+            "--error-exitcode",
+            "9",
+            "--kernel-name",
+            "kernel_substring=ltlstm",
+        ]
         _run([program, *options, sys.executable, "-c", _SMALL], target)
 
     return stage

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--results", type=Path, default=record.RESULTS, metavar="FOLDER")
     parser.add_argument("--file", type=Path, default=FILE, help="default: the package's")
     options = parser.parse_args(arguments)
-    rows = record.load(sorted(options.results.glob("*.jsonl")))
+    rows = record.kept(options.results, gpu=False)
     if not rows:
         parser.error(f"no results in {options.results}: run python -m bench first")
     found = boxes(rows)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from bench.groups import CPU, LANES_OFF, LANES_ON, OUR_LSTM, TORCH
-from bench.report import Row, speed_up, step_us
+from bench.report import Row, ours_of, speed_up, step_us
 
 # Okabe and Ito's colours, told apart by all eyes.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -150,10 +150,48 @@ def depth(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
+def gpu(rows: Sequence[Row]) -> Figure | None:
+    """Time a step on a GPU against H, a panel a mode and batch: ours, nn.LSTM and the model."""
+    rows = [row for row in rows if row["group"] in ("gpu-forward", "gpu-training")]
+    rows = [row for row in rows if {ours_of(row), TORCH} <= row["seconds"].keys()]
+    if not rows:
+        return None
+    modes = list(dict.fromkeys(row["mode"] for row in rows))
+    batches = sorted({row["case"]["N"] for row in rows})
+    figure, panels = plt.subplots(
+        len(modes), len(batches), squeeze=False, sharey="row", layout="constrained",
+        figsize=(1 + 3.2 * len(batches), 0.8 + 3 * len(modes)),
+    )  # fmt: skip
+    for i, mode in enumerate(modes):
+        for j, batch in enumerate(batches):
+            panel = panels[i, j]
+            here = [r for r in rows if (r["mode"], r["case"]["N"]) == (mode, batch)]
+            here.sort(key=lambda row: row["case"]["H"])
+            widths = [row["case"]["H"] for row in here]
+            lines = {
+                "ltlstm, backend cuda": [step_us(row) for row in here],
+                TORCH: [step_us(row, TORCH) for row in here],
+                "modelled": [1e6 * row["bound"] / row["case"]["T"] for row in here],
+            }
+            for k, (name, times) in enumerate(lines.items()):
+                style = {"color": _COLOURS[k], "marker": _MARKERS[k]}
+                panel.plot(widths, times, label=name, linestyle="-:"[k == 2], **style)
+            panel.set_xscale("log")
+            panel.set_yscale("log")
+            _log_ticks(panel.xaxis, sorted({row["case"]["H"] for row in rows}))
+            panel.grid(alpha=0.3)
+            panel.set_title(f"{mode}, N={batch}")
+            panel.set_xlabel("hidden size H")
+        panels[i, 0].set_ylabel("us a time step")
+    panels[0, 0].legend()
+    figure.suptitle(f"One layer, bfloat16, on {rows[-1]['processor']}")
+    return figure
+
+
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Every plot that the results have rows for."""
     written = []
-    for name, plot in {"sizes": sizes, "steps": steps, "depth": depth}.items():
+    for name, plot in {"sizes": sizes, "steps": steps, "depth": depth, "gpu": gpu}.items():
         figure = plot(rows)
         if figure is not None:
             written.append(folder / f"{name}.png")

@@ -72,6 +72,13 @@ def append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def kept(folder: Path, gpu: bool) -> list[dict[str, Any]]:
+    """The rows of a folder of results: those of GPUs have files of their own."""
+    return load(
+        path for path in sorted(folder.glob("*.jsonl")) if path.name.startswith("gpu") == gpu
+    )
+
+
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["group"], row["name"], row["mode"], row["threads"]
 
@@ -79,7 +86,8 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
 def load(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """The newest line of each row, among those from the processor that ran last, in the order of
     the first run."""
-    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    rows = [line for line in lines if "case" in line and line["seconds"]]  # a GPU's has more
     rows.sort(key=lambda row: row["time"])  # stable: lines of one run keep their order
     newest = {_key(row): row for row in rows if row["processor"] == rows[-1]["processor"]}
     return list(newest.values())

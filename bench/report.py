@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import record
+from bench import gpu_rows, record
 from bench.groups import AUTO, CPU, GROUPS
 
 Row = dict[str, Any]
@@ -25,13 +25,18 @@ class Table(NamedTuple):
         return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
-def step_us(row: Row, name: str = CPU, which: str = "median") -> float:
-    return 1e6 * row["seconds"][name][which] / row["case"]["T"]
+def ours_of(row: Row) -> str:
+    """The name of our kernels in the row."""
+    return row.get("ours", CPU)
 
 
-def speed_up(row: Row, peer: str, which: str = "median", ours: str = CPU) -> float:
+def step_us(row: Row, name: str | None = None, which: str = "median") -> float:
+    return 1e6 * row["seconds"][name or ours_of(row)][which] / row["case"]["T"]
+
+
+def speed_up(row: Row, peer: str, which: str = "median") -> float:
     """The peer's time over ours."""
-    return row["seconds"][peer][which] / row["seconds"][ours][which]
+    return row["seconds"][peer][which] / row["seconds"][ours_of(row)][which]
 
 
 def _ratio(row: Row, peer: str) -> str:
@@ -58,41 +63,42 @@ def _label(row: Row) -> str:
 def group_table(title: str, rows: Sequence[Row]) -> Table:
     """All rows of a group: time, bound, ratios and errors."""
     names = dict.fromkeys(name for row in rows for name in row["seconds"])
-    peers = [name for name in names if name not in (CPU, AUTO)]
+    ours = ours_of(rows[0])
+    peers = [name for name in names if name not in (ours, AUTO)]
     compared = list(dict.fromkeys(p for row in rows for p in row["errors"] if p in peers))
-    header = ["case", "threads", "auto", "cpu us/step", "bound", *peers]
+    header = ["case", "threads", "auto", f"{ours} us/step", "bound", *peers]
     header += ["error", *(f"error {peer}" for peer in compared)]
     body = [
         [_label(row), str(row["threads"]), _auto(row), f"{step_us(row):.2f}"]
         + [f"{1e6 * row['bound'] / row['case']['T']:.2f}", *(_ratio(row, peer) for peer in peers)]
-        + [_error(row, name) for name in (CPU, *compared)]
+        + [_error(row, name) for name in (ours, *compared)]
         for row in rows
     ]
     return Table(title, header, body)
 
 
 def target_table(rows: Iterable[Row]) -> Table:
-    """Every target: how fast backend cpu is, and whether that is enough."""
+    """Every target: how fast our kernels are, and whether that is enough."""
     body = []
     for row in rows:
         for target in row["targets"]:
             ratio, peer = target["ratio"], target["peer"]
             verdict = "not measured" if ratio is None else "yes" if ratio >= 1 else "no"
-            if row["auto"] != CPU:
+            if row["auto"] != ours_of(row):
                 verdict += f", served by {row['auto']}"
             theirs = f"{step_us(row, peer):.2f}" if peer in row["seconds"] else ""
             found = "" if ratio is None else f"{ratio:.2f}"
             body.append(
                 [_label(row), target["text"], f"{step_us(row):.2f}", theirs, found, verdict]
             )
-    header = ["case", "target", "cpu us/step", "peer us/step", "limit over ours", "reached"]
-    return Table("Targets: backend cpu on two threads, medians", header, body)
+    header = ["case", "target", "our us/step", "peer us/step", "limit over ours", "reached"]
+    return Table("Targets: our kernels, named (on the CPU on two threads), medians", header, body)
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
     """One a group, and the targets last."""
     made = []
-    for name, group in GROUPS.items():
+    for name, group in {**GROUPS, **gpu_rows.GROUPS}.items():
         found = [row for row in rows if row["group"] == name]
         if found:
             made.append(group_table(f"{name}: {group.title}", found))
@@ -105,6 +111,14 @@ def heading(rows: Sequence[Row]) -> str:
     def of(name: str) -> str:
         return ", ".join(sorted({str(row[name]) for row in rows}))
 
+    if "ours" in rows[0]:
+        return (
+            f"{of('processor')}; driver {of('driver')}, CUDA {of('cuda')}, cuDNN {of('cudnn')}, "
+            f"torch {of('torch')}; commit {of('commit')}; `bench/gpu.sh`, "
+            f"{max(row['time'] for row in rows)}. Times are us a time step (median, by CUDA "
+            "events); bound is what the plan models; under a peer's name stands its time over that "
+            "of backend cuda, ratio of medians (of minima); errors are the largest against float64."
+        )
     return (
         f"{of('processor')}; torch {of('torch')}, onnxruntime {of('onnxruntime')}; commit "
         f"{of('commit')}; `python -m bench`, {max(row['time'] for row in rows)}. Times are us a "
@@ -136,16 +150,18 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--results", type=Path, default=record.RESULTS, metavar="FOLDER")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: that of the results")
     options = parser.parse_args(arguments)
-    rows = record.load(sorted(options.results.glob("*.jsonl")))
-    if not rows:
-        parser.error(f"no results in {options.results}: run python -m bench first")
     out = options.out or options.results
+    text = []
+    loaded = [record.kept(options.results, gpu) for gpu in (False, True)]
+    if not any(loaded):
+        parser.error(f"no results in {options.results}: run python -m bench first")
     out.mkdir(parents=True, exist_ok=True)
-    show(rows)
-    text = "\n\n".join([heading(rows), *(table.markdown() for table in tables(rows))])
-    (out / "report.md").write_text(text + "\n")
+    for rows in filter(None, loaded):
+        show(rows)
+        text += [heading(rows), *(table.markdown() for table in tables(rows))]
+    (out / "report.md").write_text("\n\n".join(text) + "\n")
 
     from bench import plots  # needs matplotlib, which the tables do not
 
-    for path in plots.draw(rows, out):
+    for path in plots.draw([row for rows in loaded for row in rows], out):
         print(f"wrote {path}")

@@ -1,57 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds and runs the programs of tests/emulator/kernels: CUDA kernels, emulated on the CPU."""
+"""Runs the programs of tests/emulator/kernels: CUDA kernels on the CPU, on tensors from here.
 
-import os
+A program reads named arrays from a file and writes them all back; see records.h beside it.
+"""
+
 import struct
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from emulator import builds
+
 ROOT = Path(__file__).resolve().parents[1]
-EMULATOR = ROOT / "tests" / "emulator"
-COMPILER = os.environ.get("CXX", "g++")
-FLAGS = ["-std=c++17", "-O1", "-g1", "-Wall", "-pthread", "-DLTLSTM_EMULATED"]
-QUIET = ["-Wno-unknown-pragmas", "-Wno-maybe-uninitialized"]
+PROGRAMS = ROOT / "tests" / "emulator" / "kernels"
 NAME = 16  # bytes of a record's name
-
-# By mode: what the kernels, and what the emulator's runtime are compiled with, and the link.
-ASAN = ["-fsanitize=address,undefined", "-fno-sanitize=null", "-fno-sanitize-recover=all"]
-MODES = {
-    "plain": ([], [], []),
-    "asan": (ASAN, ["-fsanitize=address"], ["-fsanitize=address,undefined"]),
-    "tsan": (["-fsanitize=thread"], ["-DEMULATOR_TSAN"], ["-fsanitize=thread"]),
-}
-
-
-def _must(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def build(
-    case: str, mode: str, folder: Path, csrc: Path = ROOT / "csrc", units: tuple[str, ...] = ()
+    program: str, watcher: str, folder: Path, *units: str, csrc: Path = ROOT / "csrc"
 ) -> Path:
-    """The program of tests/emulator/kernels/<case>.cpp; headers and ``units`` are from ``csrc``."""
-    kernels, runtime, link = MODES[mode]
-    includes = [f"-I{csrc}", f"-I{EMULATOR}"]
-    objects = []
-    for source in sorted(EMULATOR.glob("*.cpp")):
-        target = folder / f"{source.stem}-{mode}.o"
-        objects.append(str(target))
-        if not target.exists():
-            # The copies stand for accesses of the kernel: its sanitizers must see them.
-            flags = kernels if source.stem == "copy" else runtime
-            _must(
-                [COMPILER, *FLAGS, *QUIET, *flags, *includes, "-c", str(source), "-o", objects[-1]]
-            )
-    program = folder / f"{case}-{mode}"
-    sources = [str(EMULATOR / "kernels" / f"{case}.cpp"), *(str(csrc / unit) for unit in units)]
-    inputs = ["-x", "c++", *sources, "-x", "none", *objects]
-    _must([COMPILER, *FLAGS, *QUIET, *kernels, *includes, *link, *inputs, "-o", str(program)])
-    return program
+    """The program of <program>.cpp and of the ``units`` of ``csrc``, whose headers it includes."""
+    own = folder / f"{program}-{watcher}"
+    own.mkdir()
+    sources = [PROGRAMS / f"{program}.cpp", *(csrc / unit for unit in units)]
+    return builds.build(sources, watcher, own, csrc, flags=("-O1",))
 
 
 def write_records(path: Path, arrays: Mapping[str, Tensor]) -> None:
@@ -71,21 +46,22 @@ def read_records(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         (size,) = struct.unpack_from("q", data, at + NAME)
         at += NAME + 8
         if name in like:
-            flat = torch.frombuffer(bytearray(data[at : at + size]), dtype=like[name].dtype)
-            found[name] = flat.reshape(like[name].shape)
+            flat = torch.from_numpy(np.frombuffer(data, np.uint8, size, at).copy())
+            found[name] = flat.view(like[name].dtype).reshape(like[name].shape)
         at += size
     return found
 
 
-def run(
-    program: Path, folder: Path, arrays: Mapping[str, Tensor], seed: int = 0
-) -> subprocess.CompletedProcess[str]:
-    """Runs a case on ``arrays``; its results are in folder/out."""
-    write_records(folder / "in", arrays)
-    (folder / "out").unlink(missing_ok=True)
-    return subprocess.run(
-        [str(program), str(folder / "in"), str(folder / "out")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "EMULATOR_SEED": str(seed), "TSAN_OPTIONS": "halt_on_error=1"},
-    )
+class Failed(AssertionError):
+    """The program ended with an error, or a watcher saw one; the text is what it said."""
+
+
+def launch(program: Path, arrays: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """The arrays as the program leaves them."""
+    given, left = program.parent / "in", program.parent / "out"
+    write_records(given, arrays)
+    left.unlink(missing_ok=True)
+    done = builds.run_program(program, given, left, seed=seed)
+    if done.returncode != 0:
+        raise Failed(done.stdout)
+    return read_records(left, arrays)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from emulated import read_records, run
+from emulated import launch
 from ltlstm.reference.rows import Rows, Weights
 from ltlstm.reference.time_lane import _time_lstm
 
@@ -39,6 +39,7 @@ class Problem:
     recompute: bool = False
     only: str = ""  # the one output that has a gradient; all where empty
     groups: int = 0  # of a launch; 0: all that the batch needs
+    first_row: int = 0
     seed: int = 0
 
     def __str__(self) -> str:
@@ -83,9 +84,10 @@ class Problem:
         stride = self.directions * self.out
         groups = self.groups or ceil(self.N / self.columns)
         loop = [self.units, self.blocks, groups, self.columns, self.k_splits]
-        problem = [self.T, self.N, self.H, self.out, self.directions, reverse, stride, 0]
+        problem = [self.T, self.N, self.H, self.out, self.directions, reverse, stride]
         tail = [parts * self.k_splits, projected, int(backward)]
-        return torch.tensor([*problem, int(self.recompute), REGIMES[self.regime], *loop, *tail])
+        how = [self.first_row, int(self.recompute), REGIMES[self.regime]]
+        return torch.tensor([*problem, *how, *loop, *tail])
 
 
 def suffix(direction: int) -> str:
@@ -213,18 +215,11 @@ def backward_outputs(p: Problem) -> dict[str, Tensor]:
     return made
 
 
-def launch(program: Path, folder: Path, arrays: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """The arrays as the kernel leaves them."""
-    done = run(program, folder, arrays, seed)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return read_records(folder / "out", arrays)
-
-
 def run_forward(
-    p: Problem, given: dict[str, Tensor], program: Path, folder: Path, seed: int
+    p: Problem, given: dict[str, Tensor], program: Path, seed: int
 ) -> dict[str, Tensor]:
     outputs = forward_outputs(p)
-    made = launch(program, folder, {**given, **outputs, "sizes": p.sizes(backward=False)}, seed)
+    made = launch(program, {**given, **outputs, "sizes": p.sizes(backward=False)}, seed)
     return {name: made[name] for name in outputs}
 
 
@@ -234,14 +229,13 @@ def run_backward(
     saved: dict[str, Tensor],
     gradients: dict[str, Tensor],
     program: Path,
-    folder: Path,
     seed: int,
 ) -> dict[str, Tensor]:
     """The gradients of what the recurrence reads. ``saved`` is what forward returned."""
     outputs = backward_outputs(p)
     read = {name: x for name, x in {**given, **saved}.items() if name.startswith(READ_BACKWARD)}
     arrays = {**read, **gradients, **outputs, "sizes": p.sizes(backward=True)}
-    made = launch(program, folder, arrays, seed)
+    made = launch(program, arrays, seed)
     found = {name: made[name] for name in outputs}
     for k in range(p.directions):
         end = suffix(k)

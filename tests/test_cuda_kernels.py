@@ -5,6 +5,9 @@ Forward gives h, c, h_n and c_n; backward is given what forward saved, as in tra
 runs under several schedules, which must all give the same bits.
 """
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +23,10 @@ from emulated_time_lstm import (
     run_backward,
     run_forward,
 )
+from emulator.builds import missing_sanitizer
 from tolerance import assert_all_close
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 
 FP16, FP32 = torch.float16, torch.float32
 
@@ -61,25 +65,30 @@ CLUSTER = [
     Problem("cluster", T=4, N=9, H=128, units=8, columns=8, k_splits=4),
 ]  # fmt: skip
 
+SMALL = [
+    Problem("grid", T=5, N=11, H=24, units=8, columns=8, k_splits=4, packed=True, reset=True),
+    Problem("grid", T=3, N=3, H=33, P=9, units=16, columns=8, k_splits=2, peephole=True),
+    Problem("cluster", T=5, N=9, H=40, units=24, columns=8, k_splits=2, bidirectional=True),
+    Problem("cluster", T=4, N=3, H=33, P=9, units=16, columns=8, k_splits=4, reset=True),
+]
+
 TYPES = [
     Problem("block", T=5, N=9, H=29, units=32, columns=8, dtype=FP16, peephole=True),
     Problem("block", T=5, N=9, H=29, units=32, columns=16, dtype=FP32, reset=True),
-    Problem("block", T=4, N=3, H=29, P=11, units=32, columns=16, k_splits=4, dtype=FP32),
+    Problem("block", T=4, N=3, H=21, P=11, units=24, columns=16, k_splits=4, dtype=FP32),
     Problem("grid", T=4, N=9, H=29, P=11, units=8, columns=8, k_splits=4, dtype=FP16, packed=True),
     Problem("grid", T=4, N=19, H=45, units=16, columns=16, k_splits=4, dtype=FP32, packed=True),
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("emulated")
+Build = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def programs(folder: Path) -> dict[str, Path]:
-    return {
-        regime: build(regime, "plain", folder) for regime in ("grid", "block", "cluster", "types")
-    }
+def program(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The program of a name, built when it is first asked for."""
+    folder = tmp_path_factory.mktemp("emulated")
+    return functools.cache(lambda name: build(name, "plain", folder))
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -92,27 +101,98 @@ def whole_preact(p: Problem, given: dict[str, Tensor], forward: dict[str, Tensor
     return (given["preact"].float() + before @ given["w_hh"].float().T).to(p.dtype)
 
 
-def check(p: Problem, program: Path, folder: Path) -> None:
+def check(p: Problem, program: Path) -> None:
     given, gradients = inputs(p), output_gradients(p)
     truth = reference(p, given, gradients, torch.float64)
     plain = reference(p, given, gradients, p.dtype)
-    forward = run_forward(p, given, program, folder, SEEDS[0])
+    forward = run_forward(p, given, program, SEEDS[0])
     gates = {"gates": whole_preact(p, given, forward)} if p.recompute else {}
     saved = forward | gates
-    found = run_backward(p, given, saved, gradients, program, folder, SEEDS[0])
+    found = run_backward(p, given, saved, gradients, program, SEEDS[0])
     for seed in SEEDS[1:]:
-        assert same(forward, run_forward(p, given, program, folder, seed))
-        assert same(found, run_backward(p, given, saved, gradients, program, folder, seed))
+        assert same(forward, run_forward(p, given, program, seed))
+        assert same(found, run_backward(p, given, saved, gradients, program, seed))
     found |= {name: x for name, x in forward.items() if not name.startswith("gates")}
     # What the kernels keep in float is held to the tolerance of the storage type.
     assert_all_close({name: x.to(p.dtype) for name, x in found.items()}, truth, plain)
 
 
 @pytest.mark.parametrize("p", CASES + CLUSTER, ids=str)
-def test_bfloat16(p: Problem, programs: dict[str, Path], folder: Path) -> None:
-    check(p, programs[p.regime], folder)
+def test_bfloat16(p: Problem, program: Build) -> None:
+    check(p, program(p.regime))
 
 
 @pytest.mark.parametrize("p", TYPES, ids=str)
-def test_other_types(p: Problem, programs: dict[str, Path], folder: Path) -> None:
-    check(p, programs["types"], folder)
+def test_other_types(p: Problem, program: Build) -> None:
+    check(p, program("types"))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("regime", ["grid", "cluster"])
+def test_what_is_not_finite_ends_and_stays_in_its_row(
+    regime: str, value: float, program: Build
+) -> None:
+    p = Problem(regime, T=4, N=5, H=20, units=8, columns=8, k_splits=4)
+    given, gradients = inputs(p), output_gradients(p)
+    right = run_forward(p, given, program("small"), 0)
+    right_back = run_backward(p, given, right, gradients, program("small"), 0)
+    given["preact"][p.N + 3, :] = value  # step 1 of row 3
+    found = run_forward(p, given, program("small"), 1)
+    back = run_backward(p, given, found, gradients, program("small"), 1)
+    others = [n for n in range(p.N) if n != 3]
+    for name in ("hidden", "cells", "d_preact"):
+        a, b = ({**right, **right_back}[name], {**found, **back}[name])
+        a, b = (x.view(p.T, p.N, -1) for x in (a, b))
+        assert torch.equal(a[:, others], b[:, others]), name
+    assert not torch.equal(right["hidden"], found["hidden"])
+
+
+def test_passes_and_more_groups_than_the_batch_needs(program: Build) -> None:
+    """A launch of some batch rows leaves the others alone."""
+    p = Problem("block", T=3, N=13, H=9, units=16, columns=8, k_splits=2)
+    given = inputs(p)
+    whole = run_forward(p, given, program("block"), 0)
+    one = run_forward(replace(p, groups=1), given, program("block"), 0)
+    hidden = one["hidden"].view(p.T, p.N, -1)
+    assert torch.equal(hidden[:, :8], whole["hidden"].view(p.T, p.N, -1)[:, :8])
+    assert hidden[:, 8:].isnan().all()
+    last = run_forward(replace(p, groups=1, first_row=8), given, program("block"), 0)
+    hidden = last["hidden"].view(p.T, p.N, -1)
+    assert torch.equal(hidden[:, 8:], whole["hidden"].view(p.T, p.N, -1)[:, 8:])
+    assert hidden[:, :8].isnan().all()
+    assert same(whole, run_forward(replace(p, groups=3), given, program("block"), 0))
+
+
+def test_no_steps(program: Build) -> None:
+    p = Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4)
+    given, gradients = inputs(p), output_gradients(p)
+    found = run_forward(p, given, program("small"), 0)
+    assert torch.equal(found["h_n"], given["h0"]) and torch.equal(found["c_n"], given["c0"])
+    back = run_backward(p, given, found, gradients, program("small"), 0)
+    assert torch.equal(back["d_h0"], gradients["d_h_n"])
+    assert torch.equal(back["d_c0"], gradients["d_c_n"])
+
+
+@pytest.mark.parametrize("watcher", ["memory", "threads"])
+def test_sanitizers_have_nothing_to_say(
+    watcher: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if reason := missing_sanitizer(watcher):
+        pytest.skip(reason)
+    small = build("small", watcher, tmp_path_factory.mktemp("small"))
+    for p in SMALL:
+        given = inputs(p)
+        saved = run_forward(p, given, small, 1)
+        run_backward(p, given, saved, output_gradients(p), small, 2)
+
+
+def test_production_tiling(program: Build) -> None:
+    """H=1024, N=16: the blocks, warps and slices of K that a GPU will run."""
+    p = Problem("grid", T=3, N=16, H=1024, units=8, columns=16, k_splits=8)
+    given = inputs(p)
+    found = run_forward(p, given, program("grid"), 0)
+    truth, plain = (reference(p, given, output_gradients(p), d) for d in (torch.float64, p.dtype))
+    results = {name: found[name].to(p.dtype) for name in ("hidden", "cells", "h_n", "c_n")}
+    assert_all_close(
+        results, {name: truth[name] for name in results}, {name: plain[name] for name in results}
+    )

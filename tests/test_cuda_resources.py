@@ -89,16 +89,13 @@ def key(scalar: str, backward: bool, loop: TimeLoop) -> tuple[object, ...]:
 @pytest.mark.parametrize("arch", DEVICES)
 def test_what_is_planned_is_compiled_within_its_registers(objects: list[Object], arch: str) -> None:
     device = DEVICES[arch]
-    threads = {
-        key(scalar, backward, loop): loop.max_threads
-        for scalar, dtype in SCALARS.items()
-        for backward, loop in planned(dtype, device)
-    }
     compiled = {Kind(k.name).key(): k for k in time_loops(objects) if k.arch == arch}
-    assert threads.keys() == compiled.keys()  # nor is there a kernel that no plan asks for
-    for kind, kernel in compiled.items():
-        assert kernel.registers <= min(255, device.registers_per_sm // threads[kind]), kernel
-        assert kernel.static_shared == 0, kernel  # the plan counts all of it as dynamic
+    for scalar, dtype in SCALARS.items():
+        for backward, loop in planned(dtype, device):
+            kernel = compiled[key(scalar, backward, loop)]
+            assert kernel.registers <= loop.registers, (kernel, loop)
+            assert loop.max_threads * loop.registers <= device.registers_per_sm
+            assert kernel.static_shared == 0, kernel  # the plan counts all of it as dynamic
 
 
 PROGRAM = """
@@ -119,7 +116,8 @@ int main() {
     loop.warps = warps, loop.threads = 32 * warps, loop.projected = projected;
     const auto bytes = [&](auto zero) {
       using T = decltype(zero);
-      return backward ? cuda::backward_shared<T>(loop) : cuda::forward_shared<T>(loop);
+      return backward ? cuda::shared_bytes_of<cuda::TimeLstmBackward<T>>(loop)
+                      : cuda::shared_bytes_of<cuda::TimeLstmForward<T>>(loop);
     };
     const long long found = !strcmp(scalar, "float") ? bytes(0.f)
                             : !strcmp(scalar, "__half") ? bytes(__half()) : bytes(__nv_bfloat16());
@@ -162,12 +160,16 @@ def test_the_machine_code_is_what_the_design_rests_on(objects: list[Object]) -> 
     tool = cuda_build.cuobjdump()
     if tool is None:
         pytest.skip("no cuobjdump here, neither of a toolkit nor of a triton wheel")
-    dumps = [(o, arch) for o in objects for arch in sorted({k.arch for k in o.kernels()})]
+    # The older architecture by one example: a dump takes seconds.
+    wanted = [o for o in objects if "time_lstm" in o.source and o.kernels()]
+    dumps = [(o, "sm_90a") for o in wanted]
+    dumps += [(o, "sm_80") for o in wanted if "forward_grid" in o.source]
     with ThreadPoolExecutor() as pool:
         codes = list(pool.map(lambda dump: dump[0].machine_code(tool, dump[1]), dumps))
-    found = {name: operations for code in codes for name, operations in code.items()}
-    for kernel in time_loops(objects):
-        check_instructions(Kind(kernel.name), kernel.name, found[kernel.name])
+    assert sum(map(len, codes)) > len(SCALARS) * len(dumps)
+    for code in codes:
+        for name, operations in code.items():
+            check_instructions(Kind(name), name, operations)
 
 
 PRODUCTS = {"__nv_bfloat16": r"HMMA\.16816\.F32\.BF16$", "__half": r"HMMA\.16816\.F32$"}
@@ -193,7 +195,7 @@ def test_newer_architectures_compile_too(tmp_path: Path) -> None:
     assert cuda_build.HOME is not None
     if not cuda_build.knows("10.0"):
         pytest.skip("this nvcc does not know sm_100")
-    source = sorted(source for source in cuda_build.SOURCES if "forward" in source)[0]
+    (source,) = (name for name in cuda_build.SOURCES if name.endswith("forward_cluster.cu"))
     command = [f"{cuda_build.HOME}/bin/nvcc", "-std=c++17", f"-I{cuda_build.SETUP['CSRC']}"]
     ptx = tmp_path / "newer.ptx"
     command += ["-arch=compute_100", "-ptx", source, "-o", str(ptx)]

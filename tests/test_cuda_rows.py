@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from emulated import build
-from emulated_time_lstm import launch, unwritten
+from emulated import build, launch
+from emulated_time_lstm import unwritten
 from ltlstm.reference import cell
 from tolerance import assert_all_close
 
@@ -53,14 +53,10 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("emulated")
-
-
-@pytest.fixture(scope="module", params=["plain", "asan"])
-def program(request: pytest.FixtureRequest, folder: Path) -> Path:
-    return build("rows", request.param, folder, units=("cuda/cell_rows.cu",))
+@pytest.fixture(scope="module", params=["plain", "memory"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rows")
+    return build("rows", request.param, folder, "cuda/cell_rows.cu")
 
 
 def inputs(p: Rows) -> dict[str, Tensor]:
@@ -94,14 +90,14 @@ def reference(p: Rows, given: dict[str, Tensor], dtype: torch.dtype) -> dict[str
 
 
 @pytest.mark.parametrize("p", CASES, ids=str)
-def test_cell(p: Rows, program: Path, folder: Path) -> None:
+def test_cell(p: Rows, program: Path) -> None:
     given = inputs(p)
     outputs = {
         "r": unwritten(p.R, p.H, dtype=p.dtype),
         "c": unwritten(p.R, p.H, dtype=torch.float32),
         "gates": unwritten(p.R, 4 * p.H, dtype=p.dtype),
     }
-    made = launch(program, folder, {**given, **outputs, "sizes": p.sizes(CELL_FORWARD)}, 1)
+    made = launch(program, {**given, **outputs, "sizes": p.sizes(CELL_FORWARD)}, 1)
     forward = {name: made[name] for name in outputs}
     outputs = {
         "d_preact": unwritten(p.R, p.stride, dtype=p.dtype),
@@ -109,7 +105,7 @@ def test_cell(p: Rows, program: Path, folder: Path) -> None:
         "r": unwritten(p.R, p.H, dtype=p.dtype),
     }
     read = {**given, "gates": forward["gates"], "c": forward["c"], **outputs}
-    backward = launch(program, folder, {**read, "sizes": p.sizes(CELL_BACKWARD)}, 1)
+    backward = launch(program, {**read, "sizes": p.sizes(CELL_BACKWARD)}, 1)
     # What lies beside the pre-activations in a wider product is somebody else's.
     assert backward["d_preact"][:, 4 * p.H :].isnan().all()
     found = {"r": forward["r"], "c": forward["c"], "dc_prev": backward["dc_prev"]}
@@ -117,7 +113,7 @@ def test_cell(p: Rows, program: Path, folder: Path) -> None:
     if p.peephole:
         read["d_preact"] = backward["d_preact"]
         read["d_peephole"] = unwritten(ceil(p.R / 3), 3, p.H, dtype=torch.float32)
-        made = launch(program, folder, {**read, "sizes": p.sizes(PEEPHOLE_GRADIENT)}, 1)
+        made = launch(program, {**read, "sizes": p.sizes(PEEPHOLE_GRADIENT)}, 1)
         found["d_peephole"] = made["d_peephole"].sum(0)
     truth, plain = (reference(p, given, dtype) for dtype in (torch.float64, p.dtype))
     assert torch.equal(backward["r"].isnan(), torch.zeros(p.R, p.H, dtype=torch.bool))
@@ -126,7 +122,7 @@ def test_cell(p: Rows, program: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
-def test_entering_rows(packed: bool, reverse: bool, program: Path, folder: Path) -> None:
+def test_entering_rows(packed: bool, reverse: bool, program: Path) -> None:
     T, N, P, stride = 4, 3, 5, 7
     batch_sizes = [3, 2, 2, 1] if packed else [N] * T
     offsets = [sum(batch_sizes[:t]) for t in range(T + 1)]
@@ -139,7 +135,7 @@ def test_entering_rows(packed: bool, reverse: bool, program: Path, folder: Path)
         arrays |= {"batch_sizes": torch.tensor(batch_sizes), "offsets": torch.tensor(offsets)}
     arrays["h_prev"] = unwritten(rows, P, dtype=torch.float32)
     arrays["sizes"] = torch.tensor([ENTERING_ROWS, 32, rows, P, stride, 0, T, N, int(reverse)])
-    found = launch(program, folder, arrays, 1)["h_prev"]
+    found = launch(program, arrays, 1)["h_prev"]
     for t in range(T):
         before = t + 1 if reverse else t - 1
         for n in range(batch_sizes[t]):

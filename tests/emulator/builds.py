@@ -26,7 +26,7 @@ INSTRUMENTED = "copy.cpp"  # the one file of the runtime that acts for the kerne
 
 FLAGS = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-pthread", "-fPIC"]
 # A kernel looks at memory as other types than it was written as, which nvcc allows.
-FLAGS += ["-fno-strict-aliasing", "-DLTLSTM_EMULATED"]
+FLAGS += ["-fno-strict-aliasing", "-Wno-unknown-pragmas", "-DLTLSTM_EMULATED"]
 
 
 class Watcher(NamedTuple):

@@ -8,8 +8,16 @@
 // a race. Breaking a rule that can be stated ends the process with a line "emulator: ..." and exit
 // code 70, a deadlock with code 71 and a list of who waits for what.
 //
+// What it does not see: a wrong instruction behind a right name (tests/ptx does), rounding and
+// order of sums inside an mma, caches that are not coherent (a plain load that the L1 answers),
+// generic stores to the destination of a later bulk copy with no proxy fence between, lanes that
+// reach an .aligned instruction at two places, speed. An asynchronous store carries, to
+// ThreadSanitizer, all that its thread did before. Two streams never run at the same moment, only
+// in any order.
+//
 // Environment: EMULATOR_SEED  0 (default): the oldest thread first; n: a random order made from n
-//              EMULATOR_TIMEOUT  seconds a launch may take (default 120)
+//              EMULATOR_TIMEOUT  seconds of processor time that a launch may take (default 120)
+//              EMULATOR_CLOCK_STEP_NS  how far a look at the global timer takes it (default 100)
 #pragma once
 
 #include "cluster.h"

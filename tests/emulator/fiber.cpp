@@ -81,7 +81,7 @@ emulator_change_stack:
 namespace emulator {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(EMULATOR_TSAN)
+#if defined(EMULATOR_ASAN) || defined(EMULATOR_TSAN)
 constexpr size_t kStackBytes = 512 << 10;
 #else
 constexpr size_t kStackBytes = 128 << 10;

@@ -2,7 +2,7 @@
 // The life of a launch: its checks, its blocks and threads, its end.
 
 #include <sys/mman.h>
-#include <unistd.h>
+#include <sys/time.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -27,6 +27,13 @@ constexpr uint64_t kGuardedThreads = 20000;
 constexpr int kUnwritten = 0xff;
 
 void on_timeout(int) { deadlock("the launch takes longer than EMULATOR_TIMEOUT"); }
+
+// Processor time, for a machine may be busy with other things; 0: no limit.
+void limit_processor_time(int64_t seconds) {
+  itimerval limit = {};
+  limit.it_value.tv_sec = seconds;
+  setitimer(ITIMER_PROF, &limit, nullptr);
+}
 
 uint64_t volume(dim3 size) { return uint64_t{size.x} * size.y * size.z; }
 
@@ -93,6 +100,10 @@ void check(const ltlstm::cuda::LaunchShape& shape) {
   const auto cluster = static_cast<unsigned>(shape.cluster);
   if (volume(shape.blocks) == 0) fail("launch: no blocks");
   if (threads == 0 || threads > kMaxThreads) fail("launch: blocks of %lu threads", threads);
+  if (tsan::kMaxThreads < threads * (shape.cooperative ? volume(shape.blocks) : cluster)) {
+    fail("launch: %lu threads at once are more than ThreadSanitizer follows",
+         threads * volume(shape.blocks));
+  }
   if (shape.shared_bytes < 0 || shape.shared_bytes > kMaxShared) {
     fail("launch: %d bytes of shared memory", shape.shared_bytes);
   }
@@ -137,11 +148,11 @@ void run(const ltlstm::cuda::LaunchShape& shape, const std::function<void()>& bo
   running = &grid;
   place.blocks = shape.blocks;
   place.threads = shape.threads;
-  const auto old_handler = signal(SIGALRM, on_timeout);
-  alarm(static_cast<unsigned>(setting("EMULATOR_TIMEOUT", 120)));
+  const auto old_handler = signal(SIGPROF, on_timeout);
+  limit_processor_time(setting("EMULATOR_TIMEOUT", 120));
   schedule(grid);
-  alarm(0);
-  signal(SIGALRM, old_handler);
+  limit_processor_time(0);
+  signal(SIGPROF, old_handler);
   for (auto& block : grid.blocks) block->exits.acquire();
   running = nullptr;
 }

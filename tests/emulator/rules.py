@@ -7,8 +7,7 @@ may see the same defect first, both texts count.
 
 from typing import NamedTuple
 
-NUMBERS = "wrong numbers"
-RACE = "ThreadSanitizer: data race"
+from emulator.defects import NUMBERS, RACE
 
 
 class Report(NamedTuple):

@@ -7,15 +7,24 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__)
+#define EMULATOR_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define EMULATOR_ASAN
+#endif
+#endif
+
+#ifdef EMULATOR_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace emulator::asan {
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef EMULATOR_ASAN
 inline void leave(void** fake_stack, const void* bottom, size_t size) {
   __sanitizer_start_switch_fiber(fake_stack, bottom, size);
 }
@@ -55,6 +64,7 @@ namespace emulator::tsan {
 
 #ifdef EMULATOR_TSAN
 constexpr unsigned kOrdersNothing = 1;
+constexpr size_t kMaxThreads = 8000;  // GCC 12's stops at 8,128
 inline void* current() { return __tsan_get_current_fiber(); }
 inline void* create() { return __tsan_create_fiber(0); }
 inline void destroy(void* fiber) { __tsan_destroy_fiber(fiber); }
@@ -73,6 +83,7 @@ inline void notice() {
   AnnotateIgnoreReadsEnd("emulator", 0);
 }
 #else
+constexpr size_t kMaxThreads = SIZE_MAX;
 inline void* current() { return nullptr; }
 inline void* create() { return nullptr; }
 inline void destroy(void*) {}

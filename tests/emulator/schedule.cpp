@@ -23,8 +23,9 @@ void resume(Thread* thread) {
   current = nullptr;
 }
 
-// Runs threads of one block until it is another's turn. True if all that they can do is poll.
-bool run_turn(Block* block) {
+// Runs threads of one block, in random schedules `turn` at a time on average. True if all that they
+// can do is poll.
+bool run_turn(Block* block, unsigned turn) {
   size_t polls_in_a_row = 0;
   while (block->alive > 0) {
     if (block->ready_count == 0) deadlock("all threads of a block wait for each other");
@@ -32,7 +33,7 @@ bool run_turn(Block* block) {
     const bool all_poll = block->polling == static_cast<int>(block->ready_count);
     polls_in_a_row = all_poll ? polls_in_a_row + 1 : 0;
     if (all_poll && block->ready_count > 0 && polls_in_a_row > block->ready_count) return true;
-    if (!all_poll && chance(64)) return false;
+    if (!all_poll && chance(turn)) return false;
   }
   return false;
 }
@@ -62,8 +63,10 @@ void schedule(Grid& grid) {
       waiting.pop_back();
     }
     if (resident.empty()) return;
+    // Many blocks take longer turns: each change finds other memory in the caches.
+    const auto turn_length = static_cast<unsigned>(64 * (1 + resident.size() / 16));
     turn = grid.seed != 0 ? grid.random() % resident.size() : turn % resident.size();
-    const bool idle = run_turn(resident[turn]) && !grid.progress;
+    const bool idle = run_turn(resident[turn], turn_length) && !grid.progress;
     grid.progress = false;
     idle_turns = idle ? idle_turns + 1 : 0;
     // Seeded turns are random: each block has had many when this is reached.

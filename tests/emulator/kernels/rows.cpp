@@ -2,7 +2,7 @@
 // The kernels over independent rows. The int64 array "sizes" is the struct RowSizes.
 #include "cuda/rows.h"
 
-#include "cuda/intrinsics.cuh"
+#include "cuda/launch.cuh"
 #include "records.h"
 
 namespace ltlstm::cuda::cases {
@@ -54,5 +54,6 @@ int main(int count, char** arguments) {
   const Status status = sizes.bits == 32 ? cases::launch<float>(records, sizes)
                                          : cases::launch<__nv_bfloat16>(records, sizes);
   if (status != Status::kOk) cases::give_up("the launch returned " + std::to_string(int(status)));
+  if (cudaDeviceSynchronize() != cudaSuccess) cases::give_up("the kernel failed");
   records.write(arguments[2]);
 }

@@ -53,6 +53,7 @@ void launch_once(Records& records, Problem problem, const TimeLoop& loop, const 
   std::memset(problem.workspace, 0, static_cast<size_t>(bytes));
   const Status status = launch_kind<Kind>(problem, loop, static_cast<int>(s.directions), nullptr);
   if (status != Status::kOk) give_up("the launch returned " + std::to_string(int(status)));
+  if (cudaDeviceSynchronize() != cudaSuccess) give_up("the kernel failed");
 }
 
 template <class Kind>

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Defects planted in the time-LSTM kernels are caught, and the right kernels raise no alarm."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from emulated import PROGRAMS as FOLDER
+from emulated import Failed, build
+from emulated_time_lstm import (
+    Problem,
+    inputs,
+    output_gradients,
+    reference,
+    run_backward,
+    run_forward,
+)
+from emulator.builds import missing_sanitizer
+from emulator.defects import NUMBERS, RIGHT, Judge, essence, run_planted
+from kernel_defects import PROGRAMS
+from tolerance import assert_all_close
+
+SEEDS = {"plain": range(4), "memory": range(1), "threads": range(2)}
+
+Planted = dict[tuple[str, str, str], Future[list[str]]]  # by program, defect and watcher
+
+
+def problem(program: str) -> Problem:
+    """Three slices of K on two warps, ragged rows, resets, units and columns beyond the last."""
+    regime = "cluster" if "cluster" in program else "grid"
+    units = 24 if regime == "cluster" else 8
+    return Problem(regime, T=5, N=6, H=70, units=units, columns=8, k_splits=2,
+                   packed=True, reset=True)  # fmt: skip
+
+
+def judge_of(program: str, right: Path) -> Judge:
+    """``right`` is a right program of the forward kernel, for what backward reads."""
+    p = problem(program)
+    given, gradients = inputs(p), output_gradients(p)
+    truth = reference(p, given, gradients, torch.float64)
+    plain = reference(p, given, gradients, p.dtype)
+    saved = run_forward(p, given, right, 0) if "backward" in program else {}
+
+    def judge(built: Path, seed: int) -> str:
+        try:
+            if "backward" in program:
+                found = run_backward(p, given, saved, gradients, built, seed)
+            else:
+                found = run_forward(p, given, built, seed)
+                del found["gates"]
+        except Failed as failed:
+            return essence(str(failed))
+        try:
+            names = list(found)
+            assert_all_close(
+                {name: found[name].to(p.dtype) for name in names},
+                {name: truth[name] for name in names},
+                {name: plain[name] for name in names},
+            )
+        except AssertionError:
+            return NUMBERS
+        return RIGHT
+
+    return judge
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Judge]:
+    right = build("one_grid_forward", "plain", tmp_path_factory.mktemp("right"))
+    return {program: judge_of(program, right) for program in PROGRAMS}
+
+
+@pytest.fixture(scope="module")
+def planted(
+    pool: ThreadPoolExecutor, judges: dict[str, Judge], tmp_path_factory: pytest.TempPathFactory
+) -> Planted:
+    """What becomes of every program with a defect; each starts as soon as a core is free."""
+    root = tmp_path_factory.mktemp("planted")
+    runs = {}
+    for program, defects in PROGRAMS.items():
+        for number, (name, defect) in enumerate(defects.items()):
+            for watcher in defect.seen_by:
+                if reason := missing_sanitizer(watcher):
+                    pytest.skip(reason)
+                folder = root / f"{program}-{number}-{watcher}"
+                folder.mkdir()
+                runs[program, name, watcher] = pool.submit(
+                    run_planted,
+                    defect,
+                    [FOLDER / f"{program}.cpp"],
+                    watcher,
+                    folder,
+                    judge=judges[program],
+                    seeds=SEEDS[watcher],
+                )
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("program", "name"), [(program, name) for program in PROGRAMS for name in PROGRAMS[program]]
+)
+def test_a_planted_defect_is_caught(program: str, name: str, planted: Planted) -> None:
+    defect = PROGRAMS[program][name]
+    for watcher in defect.seen_by:
+        said = planted[program, name, watcher].result()
+        assert defect.is_caught(watcher, said), f"{watcher}: {said}"
+
+
+@pytest.mark.parametrize("watcher", SEEDS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_right_kernel_raises_no_alarm(
+    program: str, watcher: str, judges: dict[str, Judge], tmp_path: Path
+) -> None:
+    if reason := missing_sanitizer(watcher):
+        pytest.skip(reason)
+    right = build(program, watcher, tmp_path)
+    assert [judges[program](right, seed) for seed in range(6)] == [RIGHT] * 6
