@@ -20,9 +20,9 @@ struct Pass {
 
   const StackArguments& s;
   const Plan plan;
-  Lanes lanes;
   const OptionalTensor reset;
   OptionalTensor steps;  // batch_sizes and offsets on the device, of packed input
+  Lanes lanes;           // last, for it joins before anything goes
 };
 
 template <class scalar>

@@ -70,8 +70,8 @@ Pass::Pass(const StackArguments& s, const Tensor& input, const OptionalTensor& b
            std::optional<bool> wants_lanes)
     : s(s),
       plan(plan_of(s, input.get_device_index(), training, trajectory)),
-      lanes(input, trajectory && wants_lanes.value_or(plan.lanes.overlap)),
-      reset(reset) {
+      reset(reset),
+      lanes(input, trajectory && wants_lanes.value_or(plan.lanes.overlap)) {
   if (!batch_sizes) return;  // padded: row(t, n) = t N + n
   const int64_t T = s.T;
   const Tensor numbers = binding::empty(*batch_sizes, {2 * T + 1});

@@ -4,8 +4,8 @@
 
 namespace ltlstm::binding {
 
-// A small GPU with clusters, so that plans have few blocks.
-DeviceFacts device_facts(int) { return {90, 8, 232448, 65536, {8, 4, 2, 1, 0}}; }
+// An H100.
+DeviceFacts device_facts(int) { return {90, 132, 232448, 65536, {132, 66, 32, 15, 7}}; }
 
 void* current_stream(int) { return nullptr; }
 
