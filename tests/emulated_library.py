@@ -25,12 +25,12 @@ from emulator.builds import CSRC, HERE, build
 OPERATORS = [
     f"{op}_{way}" for op in ("lstm_stack", "lt_lstm", "cell") for way in ("forward", "backward")
 ]
-SHARED = ("arguments.cpp", "operators.cpp")  # of the binding's sources, with the CPU's library
+SHARED = ("binding/arguments.cpp", "binding/operators.cpp", "cpu/sparse_compile.cpp")
 
 
 def sources() -> list[Path]:
     bindings = [p for p in sorted((CSRC / "binding").glob("cuda*.cpp")) if p.stem != "cuda_device"]
-    bindings += [CSRC / "binding" / name for name in SHARED]
+    bindings += [CSRC / name for name in SHARED]
     kernels = sorted((CSRC / "cuda").glob("*.cu"))
     return [*sorted(CSRC.glob("*.cpp")), *kernels, *bindings, *sorted(HERE.glob("binding/*.cpp"))]
 
