@@ -109,6 +109,8 @@ BUILD_FACTS = [
     ("LTLSTM_WITH_CUDA", str(int(build_cuda))),
 ]
 cuda_bindings = sources("csrc/binding/cuda*.cpp")
+# What both operator libraries check their arguments with.
+SHARED = ["csrc/binding/arguments.cpp", "csrc/cpu/sparse_compile.cpp"]
 plan_module = "csrc/binding/plan_module.cpp"
 cpu_bindings = sorted(set(sources("csrc/binding/*.cpp")) - {*cuda_bindings, plan_module})
 
@@ -119,7 +121,7 @@ def operator_library(name: str, files: list[str], **options) -> Extension:
         f"ltlstm_kernels.{name}",
         files,
         include_dirs=[CSRC, *options.pop("include_dirs", [])],
-        define_macros=STABLE_ABI,
+        define_macros=STABLE_ABI + options.pop("define_macros", []),
         depends=headers,
         py_limited_api=True,
         **options,
@@ -147,7 +149,8 @@ if build_cuda:
     extensions.append(
         operator_library(
             "_ops_cuda",
-            sources("csrc/*.cpp") + cuda_bindings,
+            sources("csrc/*.cpp") + cuda_bindings + SHARED,
+            define_macros=[("LTLSTM_CUDA_BINDING", None)],
             include_dirs=[f"{home}/include"],
             library_dirs=[f"{home}/lib64", f"{home}/lib"],
             # Static: the library then loads beside a torch of another CUDA release, or of none.

@@ -148,6 +148,12 @@ std::string lanes_reason(const Lanes& lanes, bool trajectory) {
 
 }  // namespace
 
+void assume_clusters(DeviceFacts& facts) {
+  const int sms = facts.sms;
+  const int assumed[] = {sms, sms / 2, std::max(sms / 4 - 1, 0), 15 * sms / 132, 7 * sms / 132};
+  for (int k = 0; k < 5; ++k) facts.clusters[k] = k == 0 || facts.capability >= 90 ? assumed[k] : 0;
+}
+
 const char* regime_name(Regime regime) {
   switch (regime) {
     case Regime::kBlock:

@@ -184,6 +184,12 @@ def _like(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [t.new_empty(t.shape) for t in tensors]
 
 
+def _state_dtype(input: Tensor) -> torch.dtype:
+    """What c and m of every step are kept in: half types are too narrow for what is summed."""
+    half = input.dtype in (torch.float16, torch.bfloat16)
+    return torch.float32 if half else input.dtype
+
+
 def _time_lane_fake(input, h0, c0, bidirectional, save, top):
     """Outputs of the time lane; `top` says whether `hidden` holds the last layer's as well."""
     rows, dirs, H = input.shape[:-1], 2 if bidirectional else 1, c0.shape[2]
@@ -191,7 +197,7 @@ def _time_lane_fake(input, h0, c0, bidirectional, save, top):
     hidden = max(states // dirs - (not top), 0)
     wide = (*rows, dirs * h0.shape[2])
     new = input.new_empty
-    cells = new((states, *rows, H))
+    cells = new((states, *rows, H), dtype=_state_dtype(input))
     return new(wide), *_like((h0, c0)), new((hidden, *wide)), cells, new((states, *rows, 4 * H))
 
 
@@ -206,7 +212,8 @@ def _lt_lstm_forward_fake(input, h0, c0, weights, traj_weights, masks, batch_siz
     time = _time_lane_fake(input, h0, c0, bidirectional, save, top=True)
     layers, *wide = time[3].shape
     new = input.new_empty
-    below, cells = new((max(layers - 1, 0), *wide)), new((layers, *rows, G))
+    below = new((max(layers - 1, 0), *wide))
+    cells = new((layers, *rows, G), dtype=_state_dtype(input))
     return *time, below, cells, new((layers, *rows, 4 * G))
 
 

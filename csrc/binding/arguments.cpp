@@ -2,6 +2,8 @@
 // The checks, and the flat lists of weights taken apart.
 #include "binding/arguments.h"
 
+#include <algorithm>
+
 #include "binding/cpu_sparse.h"
 
 namespace ltlstm::binding {
@@ -93,18 +95,19 @@ int64_t count_of_cell(const StackArguments& s, int64_t count, int64_t states) {
 StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0,
                                const Tensor& c0, const std::vector<Tensor>& flat_weights,
                                const OptionalTensor& all_masks, const OptionalTensor& batch_sizes,
-                               const OptionalTensor& reset, Flags flags, bool allows_half)
+                               const OptionalTensor& reset, Flags flags,
+                               const std::vector<ScalarType>& types)
     : op(op),
       flags(flags),
       type(input.scalar_type()),
       dirs(flags.bidirectional ? 2 : 1),
       reset_(reset) {
-  if (half())
-    require(allows_half, op, "input", "be float32 or float64", name_of(type));
-  else
-    require(type == ScalarType::Float || type == ScalarType::Double, op, "input",
-            allows_half ? "be float32, float64 or bfloat16" : "be float32 or float64",
-            name_of(type));
+  if (std::find(types.begin(), types.end(), type) == types.end()) {
+    std::string names = name_of(types[0]);
+    for (size_t i = 1; i < types.size(); ++i)
+      names += std::string(i + 1 < types.size() ? ", " : " or ") + name_of(types[i]);
+    refuse(op, "input", "be " + names, name_of(type));
+  }
   const bool packed = batch_sizes.has_value();
   const Shape shape = input.sizes();
   require(shape.size() == (packed ? 2 : 3), op, "input",
@@ -136,7 +139,10 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
 
   if (packed) {
     T = batch_sizes->numel();
-    require_tensor(op, "batch_sizes", *batch_sizes, ScalarType::Long, {T});
+    require(batch_sizes->is_cpu() && batch_sizes->scalar_type() == ScalarType::Long &&
+                batch_sizes->is_contiguous() && batch_sizes->dim() == 1,
+            op, "batch_sizes", "be a contiguous int64 CPU tensor of one dimension",
+            name_of(batch_sizes->scalar_type()));
     const int64_t* sizes = data<int64_t>(*batch_sizes);
     batch_sizes_.assign(sizes, sizes + T);
   } else {

@@ -40,7 +40,7 @@ class StackArguments {
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
                  const std::vector<Tensor>& weights, const OptionalTensor& masks,
                  const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags,
-                 bool allows_half = false);
+                 const std::vector<ScalarType>& types = {ScalarType::Float, ScalarType::Double});
 
   // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a
   // layer.
@@ -57,6 +57,9 @@ class StackArguments {
     return joined(joined({layers}, rows), {width});
   }
   Sequence sequence(bool reverse) const;
+  // The rows alive at each step, (T), and the row that each step begins with, (T + 1).
+  const std::vector<int64_t>& batch_sizes() const { return batch_sizes_; }
+  const std::vector<int64_t>& offsets() const { return offsets_; }
   // [first, last) of the rows of steps [first, last) of a scan.
   std::pair<int64_t, int64_t> rows_of_steps(int64_t first, int64_t last, bool reverse) const {
     return reverse ? std::pair(offsets_[T - last], offsets_[T - first])
@@ -84,5 +87,11 @@ class StackArguments {
   std::vector<int64_t> batch_sizes_, offsets_;
   OptionalTensor reset_;
 };
+
+inline void require_masks(const StackArguments& s, bool with_last) {
+  const int64_t count = static_cast<int64_t>(s.masks.size());
+  require(count == 0 || count == s.L - 1 || (with_last && count == s.L), s.op, "masks",
+          with_last ? "hold L - 1 or L layers" : "hold L - 1 layers", count);
+}
 
 }  // namespace ltlstm::binding

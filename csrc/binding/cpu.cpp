@@ -26,7 +26,7 @@ StackOutputs half_stack_forward(const StackArguments& s, const Tensor& input, co
           h_n,
           c_n,
           empty(input, s.per_layer(0, s.width())),
-          empty(input, s.per_layer(0, s.H)),
+          empty_float(input, s.per_layer(0, s.H)),
           empty(input, s.per_layer(0, 4 * s.H))};
 }
 
@@ -35,8 +35,10 @@ StackOutputs lstm_stack_forward(const Tensor& input, const Tensor& h0, const Ten
                                 const OptionalTensor& batch_sizes, const OptionalTensor& reset,
                                 bool bias, bool projected, bool peephole, bool bidirectional,
                                 bool save) {
+  std::vector<ScalarType> types = {ScalarType::Float, ScalarType::Double};
+  if (!save) types.push_back(ScalarType::BFloat16);
   const StackArguments s("lstm_stack_forward", input, h0, c0, weights, masks, batch_sizes, reset,
-                         {bias, projected, peephole, bidirectional}, /*allows_half=*/!save);
+                         {bias, projected, peephole, bidirectional}, types);
   require_masks(s, /*with_last=*/false);
   if (s.half()) return half_stack_forward(s, input, h0, c0);
   return with_scalar(s.type, [&](auto zero) -> StackOutputs {

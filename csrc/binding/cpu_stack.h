@@ -16,11 +16,6 @@ auto with_scalar(ScalarType type, const Function& f) {
   return type == ScalarType::Double ? f(double()) : f(float());
 }
 
-// Layer `layer` of (L, ...) as a matrix.
-inline Tensor layer_of(const Tensor& t, int64_t layer, const Sizes& sizes) {
-  return matrix(t, layer, sizes[0], sizes[1]);
-}
-
 // A copy of a contiguous tensor that has as many elements as `sizes` says.
 inline Tensor cloned(const Tensor& t, Shape sizes) {
   Tensor copy = empty(t, sizes);
@@ -38,12 +33,6 @@ Tensor masked(const Tensor& t, const Tensor& mask) {
   Tensor out = empty(t, t.sizes());
   multiply<scalar>(t, mask, out, false);
   return out;
-}
-
-inline void require_masks(const StackArguments& s, bool with_last) {
-  const int64_t count = static_cast<int64_t>(s.masks.size());
-  require(count == 0 || count == s.L - 1 || (with_last && count == s.L), s.op, "masks",
-          with_last ? "hold L - 1 or L layers" : "hold L - 1 layers", count);
 }
 
 // A stack in the course of its forward pass: what the time lane writes, layer by layer.
@@ -117,11 +106,5 @@ struct TimeLaneBackward {
   TimeLaneMemory memory;
   std::vector<std::vector<Tensor>> d_weights;
 };
-
-inline std::vector<Tensor> flattened(const std::vector<std::vector<Tensor>>& lists) {
-  std::vector<Tensor> all;
-  for (const auto& list : lists) all.insert(all.end(), list.begin(), list.end());
-  return all;
-}
 
 }  // namespace ltlstm::binding

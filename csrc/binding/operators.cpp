@@ -5,9 +5,9 @@
 // Functional: new tensors out, nothing mutated. No integer derives from a shape (that would break
 // export with dynamic sizes) and no list holds optional tensors (that would break gradients): flags
 // say what a flat list holds.
-#include <torch/csrc/stable/library.h>
+#include "binding/registration.h"
 
-STABLE_TORCH_LIBRARY(ltlstm, m) {
+LTLSTM_OPERATORS(LTLSTM_NAMESPACE, m) {
   m.def(
       "lstm_stack_forward(Tensor input, Tensor h0, Tensor c0, Tensor[] weights, Tensor? masks, "
       "Tensor? batch_sizes, Tensor? reset, "

@@ -68,9 +68,18 @@ void require(bool holds, const char* op, const Argument& argument, const Contrac
   if (!holds) refuse(op, argument, contract, got);
 }
 
+// The device that this library's kernels run on.
+#ifdef LTLSTM_CUDA_BINDING
+constexpr const char* kDevice = " CUDA";
+inline bool is_here(const Tensor& t) { return t.is_cuda(); }
+#else
+constexpr const char* kDevice = " CPU";
+inline bool is_here(const Tensor& t) { return t.is_cpu(); }
+#endif
+
 // Whether t is what a kernel may read or write as a plain array.
 inline bool fits(const Tensor& t, ScalarType type, Shape sizes) {
-  return t.is_cpu() && t.scalar_type() == type && t.sizes() == sizes && t.is_contiguous();
+  return is_here(t) && t.scalar_type() == type && t.sizes() == sizes && t.is_contiguous();
 }
 
 // Why a tensor does not fit.
@@ -78,8 +87,8 @@ template <class Argument>
 [[noreturn]] void refuse_tensor(const char* op, const Argument& argument, const Tensor& t,
                                 ScalarType type, Shape sizes) {
   const std::string contract =
-      std::string("be a contiguous ") + name_of(type) + " CPU tensor of shape " + text(sizes);
-  require(t.is_cpu(), op, argument, contract, "a tensor on another device");
+      std::string("be a contiguous ") + name_of(type) + kDevice + " tensor of shape " + text(sizes);
+  require(is_here(t), op, argument, contract, "a tensor on another device");
   require(t.scalar_type() == type, op, argument, contract, name_of(t.scalar_type()));
   require(t.sizes() == sizes, op, argument, contract, "shape " + text(t.sizes()));
   refuse(op, argument, contract, "strides " + text(t.strides()));
@@ -162,6 +171,17 @@ inline Tensor plain(const Tensor& t) { return matrix(t, 0, t.size(0), t.size(1))
 
 inline Tensor transposed(const Tensor& t) {
   return matrix(t, 0, t.size(1), t.size(0), t.stride(1), t.stride(0));
+}
+
+// Layer `layer` of (L, ...) as a matrix.
+inline Tensor layer_of(const Tensor& t, int64_t layer, const Sizes& sizes) {
+  return matrix(t, layer, sizes[0], sizes[1]);
+}
+
+inline std::vector<Tensor> flattened(const std::vector<std::vector<Tensor>>& lists) {
+  std::vector<Tensor> all;
+  for (const auto& list : lists) all.insert(all.end(), list.begin(), list.end());
+  return all;
 }
 
 template <class scalar>

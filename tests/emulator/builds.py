@@ -88,6 +88,7 @@ def build(
     csrc: Path = CSRC,
     flags: Sequence[str] = (),
     shared: bool = False,
+    libraries: Sequence[str] = (),
 ) -> Path:
     """The program made of `sources` and the runtime; with `shared` a library instead.
 
@@ -106,7 +107,8 @@ def build(
     linked = [f"-fsanitize={sanitizers}"] if sanitizers else []
     if shared:
         linked.append("-shared")
-    must([COMPILER, "-pthread", *linked, *objects, *runtime_objects(watcher), "-o", program])
+    objects += runtime_objects(watcher)
+    must([COMPILER, "-pthread", *linked, *objects, *libraries, "-o", program])
     return program
 
 

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The little that the CUDA binding asks of a device and of torch's side of it. cuda_device.cpp
+// answers for a GPU; the tests answer with emulated streams over CPU tensors, and then all that
+// stands above this header, and the kernels, are the very same sources.
+#pragma once
+
+#include <functional>
+
+#include "binding/tensors.h"
+#include "plan.h"
+
+#ifdef LTLSTM_EMULATED
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
+
+#include "emulator.h"
+#define LTLSTM_ATEN(name) aoti_torch_cpu_##name
+constexpr bool kDeferred = true;  // work runs when somebody waits for it, later than memory goes
+#else
+#include <cuda_runtime_api.h>
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
+#define LTLSTM_ATEN(name) aoti_torch_cuda_##name
+constexpr bool kDeferred = false;
+// A torch without CUDA lacks them, and this library has to load there.
+#pragma weak aoti_torch_cuda_mm_out
+#pragma weak aoti_torch_cuda_addmm_out
+#pragma weak aoti_torch_cuda_fill__Scalar
+#endif
+
+namespace ltlstm::binding {
+
+DeviceFacts device_facts(int device);
+
+// The stream that torch's caller works on.
+void* current_stream(int device);
+
+// One stream a device for each lane, the same at every call: torch keeps a cuBLAS workspace a
+// stream.
+enum class Side { kTime, kLayer };
+void* side_stream(int device, Side side);
+
+// f's ATen calls go to this stream. Nothing in f may allocate: it would be from the stream's pool.
+void run_on(int device, void* stream, const std::function<void()>& f);
+
+// After the last work of an operator: on a GPU nothing waits.
+void finish(void* stream);
+
+}  // namespace ltlstm::binding

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// The namespace and the dispatch key that this library's operators are registered under. The CUDA
+// operators over emulated kernels take CPU tensors, in a namespace of their own: a second
+// implementation for one key would silently win.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+
+#ifdef LTLSTM_EMULATED
+#define LTLSTM_NAMESPACE ltlstm_emulated
+#define LTLSTM_CUDA_KEY CPU
+#else
+#define LTLSTM_NAMESPACE ltlstm
+#define LTLSTM_CUDA_KEY CUDA
+#endif
+
+// A level between, for torch's own macros to see what the names above stand for.
+#define LTLSTM_OPERATORS(space, m) STABLE_TORCH_LIBRARY(space, m)
+#define LTLSTM_IMPLEMENT(space, key, m) STABLE_TORCH_LIBRARY_IMPL(space, key, m)

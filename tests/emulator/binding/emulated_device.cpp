@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The emulator's answers to the CUDA binding: streams are queues, tensors lie on the CPU.
+#include "binding/cuda_device.h"
+
+namespace ltlstm::binding {
+
+// An H100.
+DeviceFacts device_facts(int) { return {90, 132, 232448, 65536, {132, 66, 32, 15, 7}}; }
+
+void* current_stream(int) { return nullptr; }
+
+void* side_stream(int, Side side) {
+  static cudaStream_t streams[2] = {};
+  cudaStream_t& stream = streams[side == Side::kLayer];
+  if (stream == nullptr) cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+  return stream;
+}
+
+void run_on(int, void* stream, const std::function<void()>& f) {
+  emulator::enqueue(static_cast<cudaStream_t>(stream), f);
+}
+
+// The operator's results are read by the CPU as soon as it returns.
+void finish(void*) { cudaDeviceSynchronize(); }
+
+}  // namespace ltlstm::binding

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA operators over emulated kernels: values, gradients, streams, errors, modules."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import ltlstm
+from cases import EVERYTHING, Case, arguments
+from emulated_library import OPERATORS, emulated
+from ltlstm_kernels import ops
+from operators import assert_identical, call, check, names, operator, run
+
+CASES = [
+    Case(T=1, N=1, D=1, H=1),
+    Case(T=5, N=3, D=7, H=19, L=2, bidirectional=True),
+    Case(T=4, N=3, D=5, H=16, L=3, packed=True, peephole=True, bias=False),
+    Case(T=4, N=3, D=5, H=40, L=2, P=17, reset=True, dropout=True),
+    Case(T=3, N=20, D=9, H=72, dropout=True, L=2),
+]
+DEEP = Case(T=4, N=3, D=6, H=24, L=3, dropout=True)
+REGIMES = ("block", "cluster", "grid")
+HALF = (torch.bfloat16, torch.float16)
+
+
+@pytest.fixture(scope="module")
+def calls() -> Iterator[Counter[str]]:
+    with emulated() as found:
+        yield found
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients(case: Case, lanes: int, calls: Counter[str]) -> None:
+    before = sum(calls.values())
+    check(case, torch.float32, lanes)
+    assert sum(calls.values()) == before + 2
+
+
+def stored(case: Case, made: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The outputs in the storage type: the cells of every step are float32 whatever it is."""
+    return {name: t.to(made["input"].dtype) for name, t in operator(case, made).items()}
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_half_types(dtype: torch.dtype, lanes: int, calls: Counter[str]) -> None:
+    for case in CASES[1:4]:
+        check(case, dtype, lanes, how=stored)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_each_regime(regime: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", regime)
+    for dtype in (torch.float32, torch.bfloat16):
+        check(Case(T=4, N=3, D=6, H=24, L=2, bidirectional=True), dtype, lanes=2, how=stored)
+
+
+def test_an_unknown_regime_is_refused(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", "warp")
+    with pytest.raises(RuntimeError, match="must be block, cluster or grid, got warp"):
+        call(CASES[0], arguments(CASES[0], torch.float32))
+
+
+def test_whatever_order_the_streams_run_in(
+    calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each seed is another order within what the events allow; back to back there is one order.
+    def result(seed: int, side_by_side: bool) -> dict[str, torch.Tensor]:
+        monkeypatch.setenv("EMULATOR_SEED", str(seed))
+        made = arguments(DEEP, torch.float32, lanes=2)
+        how = lambda case, given: operator(case, given, side_by_side)  # noqa: E731
+        return run(how, DEEP, made, names(2))
+
+    expected = result(0, side_by_side=False)
+    for seed, side_by_side in itertools.product(range(7), (True, False)):
+        assert_identical(result(seed, side_by_side), expected)
+
+
+def test_inference_keeps_nothing(calls: Counter[str]) -> None:
+    made = arguments(DEEP, torch.bfloat16, lanes=2)
+    for side_by_side in (False, True):
+        kept = call(DEEP, made, save=True, side_by_side=side_by_side)
+        bare = call(DEEP, made, save=False, side_by_side=side_by_side)
+        for a, b in zip(kept[:3], bare[:3], strict=True):
+            assert torch.equal(a, b)
+        assert all(t.shape[0] == 0 for t in bare[3:])
+        assert kept.cells.dtype == torch.float32
+
+
+def test_an_empty_batch(calls: Counter[str]) -> None:
+    check(Case(T=3, N=0, D=4, H=5, L=2), torch.float32, lanes=1)
+    check(Case(T=3, N=0, D=4, H=5, L=2), torch.float32, lanes=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("peephole", [False, True])
+def test_the_bare_cell(dtype: torch.dtype, peephole: bool, calls: Counter[str]) -> None:
+    from ltlstm import reference
+    from tolerance import assert_all_close
+
+    def run_cell(cell, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        g = torch.Generator().manual_seed(0)
+        drawn = [torch.randn(s, generator=g) for s in ((9, 4 * 7), (9, 7), (3, 7))[: 2 + peephole]]
+        made = [t.bfloat16().to(dtype).requires_grad_() for t in drawn]
+        h, c = cell(*made)
+        grads = torch.autograd.grad((h * h).sum() + c.sum(), made)
+        return dict(zip("hcxyz", (h, c, *grads), strict=False))
+
+    mine = run_cell(lambda *a: ops.cell_forward(*a, *[None] * (3 - len(a))), dtype)
+    truth = run_cell(reference.cell, torch.float64)
+    assert_all_close(mine, truth, run_cell(reference.cell, dtype))
+
+
+def test_float64_is_refused(calls: Counter[str]) -> None:
+    with pytest.raises(RuntimeError, match="input must be float32, float16 or bfloat16, got float"):
+        call(CASES[0], arguments(CASES[0], torch.float64))
+
+
+def test_modules_train_on_them(calls: Counter[str]) -> None:
+    for made in (ltlstm.LSTM, ltlstm.LTLSTM):
+        calls.clear()
+        module = made(6, 24, 2, dropout=0.3)
+        sizes = torch.tensor([4, 2, 3])
+        x = torch.randn(4, 3, 6, requires_grad=True)
+        output, _ = module(x, lengths=sizes)
+        output.square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+        assert sum(calls.values()) == 2 and set(calls) < set(OPERATORS)
+
+
+def test_everything_at_once(calls: Counter[str]) -> None:
+    check(EVERYTHING, torch.float32, lanes=1)
+    check(EVERYTHING, torch.float32, lanes=2)
