@@ -79,7 +79,6 @@ class Problem:
         """The struct Sizes of tests/emulator/kernels/time_lstm.h."""
         projected = 8 * ceil(self.P / (8 * self.blocks))
         parts = ceil(self.units / 16) if backward else self.units // 8
-        parts = max(parts, ceil(projected / 16))
         reverse = 2 if self.bidirectional else int(self.reverse)
         stride = self.directions * self.out
         groups = self.groups or ceil(self.N / self.columns)
