@@ -8,7 +8,6 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,8 +45,9 @@ def read_records(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         (size,) = struct.unpack_from("q", data, at + NAME)
         at += NAME + 8
         if name in like:
-            flat = torch.from_numpy(np.frombuffer(data, np.uint8, size, at).copy())
-            found[name] = flat.view(like[name].dtype).reshape(like[name].shape)
+            raw, dtype = bytearray(data[at : at + size]), like[name].dtype
+            flat = torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+            found[name] = flat.reshape(like[name].shape)
         at += size
     return found
 
