@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Problems for the emulated time-LSTM kernels, and what the float64 reference says of them.
 
-The kernels start from pre-activations: here the reference's input is the pre-activation and W_ih
-the identity. Names of arrays are those of csrc/cuda/problem.cuh; those of a second direction end
-in 1.
+The kernels start from pre-activations, and so does the reference here. Names of arrays are those of
+csrc/cuda/problem.cuh; those of a second direction end in 1.
 """
 
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from emulated import launch
-from ltlstm.reference.rows import Rows, Weights
-from ltlstm.reference.time_lane import _time_lstm
+from ltlstm.reference.rows import Rows
+from ltlstm.reference.time_lane import cell, scan
 
 REGIMES = {"block": 0, "cluster": 1, "grid": 2}
 
@@ -79,7 +79,6 @@ class Problem:
         """The struct Sizes of tests/emulator/kernels/time_lstm.h."""
         projected = 8 * ceil(self.P / (8 * self.blocks))
         parts = ceil(self.units / 16) if backward else self.units // 8
-        parts = max(parts, ceil(projected / 16))
         reverse = 2 if self.bidirectional else int(self.reverse)
         stride = self.directions * self.out
         groups = self.groups or ceil(self.N / self.columns)
@@ -154,16 +153,15 @@ def reference(
         if reset is not None and not p.packed:
             reset = reset.view(p.T, p.N)
         rows = Rows(x, given.get("batch_sizes"), None, reset)
-        weights = Weights(
-            torch.eye(4 * p.H, dtype=dtype),
-            read["w_hh"],
-            None,
-            None,
-            read.get("w_hr"),
-            read.get("peephole"),
-        )
+
+        def step(
+            t: int, x: Tensor, h: Tensor, c: Tensor, read: dict[str, Tensor] = read
+        ) -> tuple[Tensor, Tensor]:
+            h, c = cell(x + linear(h, read["w_hh"]), c, read.get("peephole"))
+            return (linear(h, read["w_hr"]) if p.P else h), c
+
         reverse = p.reverse or k == 1
-        h, c, h_n, c_n = _time_lstm(x, read["h0"], read["c0"], weights, rows, reverse)
+        h, c, h_n, c_n = scan(x, read["h0"], read["c0"], rows, reverse, step)
         flat = {"hidden": h.reshape(p.rows, -1), "cells": c.reshape(p.rows, -1)}
         flat |= {"h_n": h_n, "c_n": c_n}
         loss = h.new_zeros(())

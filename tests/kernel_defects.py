@@ -57,20 +57,12 @@ GRID_FORWARD = {
         "return (split + 1) * ((blocks + splits - 1) / splits) * kBlockK;",
         {"plain": (NUMBERS,), "memory": OVERFLOW},
     ),
-    "no barrier after the weights": Defect(
-        FORWARD, "    gate_stage_.exchange().start();\n", "", RACES
-    ),
     "inputs of a step past the last": Defect(
         FORWARD, "if (more) load_input(scanned + 1);", "load_input(scanned + 1);", OVERRUN
     ),
     "a finished row goes on": Defect(FORWARD, "if (!is_alive(n)) return;", "", WRONG, of=2),
     "a row stored after its end": Defect(
-        FORWARD,
-        "if (!is_alive(n)) return;",
-        "",
-        {"plain": (NUMBERS,), "memory": OVERFLOW},
-        nth=1,
-        of=2,
+        FORWARD, "if (!is_alive(n)) return;", "", OVERRUN, nth=1, of=2
     ),
     "a reset that is not seen by others": Defect(
         FORWARD, "clears_[slot] ? scalar(0.f) : out[slot][r]", "out[slot][r]", WRONG

@@ -23,7 +23,7 @@ from emulator.defects import NUMBERS, RIGHT, Judge, essence, run_planted
 from kernel_defects import PROGRAMS
 from tolerance import assert_all_close
 
-SEEDS = {"plain": range(4), "memory": range(1), "threads": range(2)}
+SEEDS = {"plain": range(2), "memory": range(1), "threads": range(2)}
 
 Planted = dict[tuple[str, str, str], Future[list[str]]]  # by program, defect and watcher
 
@@ -123,4 +123,4 @@ def test_the_right_kernel_raises_no_alarm(
     if reason := missing_sanitizer(watcher):
         pytest.skip(reason)
     right = build(program, watcher, tmp_path)
-    assert [judges[program](right, seed) for seed in range(6)] == [RIGHT] * 6
+    assert [judges[program](right, seed) for seed in range(3)] == [RIGHT] * 3

@@ -99,8 +99,8 @@ class GridExchange {
 
   __device__ __forceinline__ int stride() const { return row_; }
 
-  // All threads of the block, before the first put.
-  __device__ __forceinline__ void start() { __syncthreads(); }
+  // What a block has loaded is seen behind the barrier of its first publish.
+  __device__ __forceinline__ void start() {}
 
   template <int kCount>
   __device__ __forceinline__ void put(int64_t step, int column, int k,

@@ -67,9 +67,9 @@ template <class Kind, class Problem>
 Status launch_kind(const Problem& problem, const TimeLoop& loop, int directions, void* stream) {
   const bool covers =
       loop.units % 8 == 0 && int64_t{loop.units} * loop.blocks >= problem.H &&
-      (loop.projected > 0
-           ? loop.projected % 8 == 0 && int64_t{loop.projected} * loop.blocks >= problem.P
-           : problem.P == problem.H) &&
+      (loop.projected > 0 ? loop.projected % 8 == 0 && loop.projected <= loop.units &&
+                                int64_t{loop.projected} * loop.blocks >= problem.P
+                          : problem.P == problem.H) &&
       (loop.k_splits == 1 || loop.k_splits >= Kind::P::kMinSplits) &&
       loop.warps == loop.k_splits * Kind::parts(loop) && loop.threads == kLanes * loop.warps &&
       loop.threads <= Kind::kMaxThreads && problem.seq.T < (int64_t{1} << 31);

@@ -36,10 +36,8 @@ struct ForwardKind {
   }
   LTLSTM_INLINE Channel r(const TimeLoop& loop) { return {loop.units, loop.blocks}; }
 
-  LTLSTM_INLINE int parts(const TimeLoop& loop) {
-    return kProjected && output_parts(loop) > gate_parts(loop) ? output_parts(loop)
-                                                               : gate_parts(loop);
-  }
+  // Of the stage that has more of them: a projection is never wider than what it projects.
+  LTLSTM_INLINE int parts(const TimeLoop& loop) { return gate_parts(loop); }
   LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
     return GateStage::shared(gate_parts(loop), h(loop), loop.warps) +
            (kProjected ? OutputStage::shared(output_parts(loop), r(loop), loop.warps) : 0);
@@ -75,10 +73,7 @@ struct BackwardKind {
   LTLSTM_INLINE Channel d_preact(const TimeLoop& loop) { return {4 * loop.units, loop.blocks}; }
   LTLSTM_INLINE Channel dh(const TimeLoop& loop) { return {loop.projected, loop.blocks}; }
 
-  LTLSTM_INLINE int parts(const TimeLoop& loop) {
-    const int units = unit_parts(loop), state = state_parts(loop);
-    return units > state ? units : state;
-  }
+  LTLSTM_INLINE int parts(const TimeLoop& loop) { return unit_parts(loop); }
   LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
     return StateStage::shared(state_parts(loop), d_preact(loop), loop.warps) +
            (kProjected ? CellStage::shared(unit_parts(loop), dh(loop), loop.warps) : 0);

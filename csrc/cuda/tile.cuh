@@ -3,8 +3,7 @@
 //
 // A launch is directions x groups x blocks. A group owns `columns` batch rows (columns of the
 // product) and its blocks share the rows of the weights. In a block, a warp takes the rows of its
-// `part` and a slice of K (its `split`), for all columns. Sizes and the word "own" are those of
-// csrc/time_loop.h.
+// `part` and a slice of K (its `split`), for all columns. Sizes are those of csrc/time_loop.h.
 #pragma once
 
 #include "cuda/shared.cuh"

@@ -71,5 +71,5 @@ def run_planted(
     copy = Path(shutil.copytree(tree, folder / f"tree-{watcher}"))
     replace(copy / defect.source, defect.old, defect.new, defect.nth, defect.of)
     moved = [copy / s.relative_to(tree) if s.is_relative_to(tree) else s for s in sources]
-    program = build(moved, watcher, folder, csrc=copy, flags=[f"-I{CSRC}"])
+    program = build(moved, watcher, folder, csrc=copy, flags=["-idirafter", str(CSRC)])
     return [judge(program, seed) for seed in seeds]
