@@ -4,8 +4,10 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,8 @@ from typing import Any
 import torch
 
 from bench import record
-from ltlstm_kernels import backend as backends
 from ltlstm_kernels import plan
 
-EMULATED = "emulated"
 # What a dry run plans for.
 DRY = plan.DeviceFacts(90, 132, 232_448, 65_536, plan.resident_clusters(132))
 
@@ -35,8 +35,8 @@ class Target:
 
     @property
     def backend(self) -> str:
-        """Of our own kernels, named."""
-        return EMULATED if self.emulated else "cuda"
+        """Of our own kernels, named. Emulated they stand in the place of the CPU's."""
+        return "cpu" if self.emulated else "cuda"
 
     @property
     def rows(self) -> Path:
@@ -66,14 +66,6 @@ class Target:
     def write(self, row: dict[str, Any]) -> None:
         record.append(self.rows, self.facts() | row)
         print(json.dumps(row), flush=True)
-
-    def need_backend(self) -> None:
-        """Raises RuntimeError, with the reasons, where our kernels cannot run."""
-        if self.backend not in backends.BACKENDS:
-            raise RuntimeError(f"there is no backend {self.backend!r} in this build")
-        lacking = backends.missing(self.backend)
-        if lacking:
-            raise RuntimeError(f"backend {self.backend!r} cannot run: {'; '.join(lacking)}")
 
 
 def _driver() -> str | None:
@@ -106,4 +98,16 @@ def seconds_of(device: str) -> Callable[[Callable[[], Any]], float]:
 
 def environment(target: Target) -> dict[str, str]:
     """Of a program that shall use our kernels wherever it names no backend."""
-    return {**os.environ, "LTLSTM_BACKEND": target.backend}
+    return {**os.environ, "LTLSTM_BACKEND": "emulated" if target.emulated else "cuda"}
+
+
+def emulated_kernels() -> AbstractContextManager[object]:
+    """Inside, the operators of the CPU are the CUDA binding over emulated kernels."""
+    tests = str(record.ROOT / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    try:
+        from emulated_library import emulated
+    except ImportError as error:
+        raise RuntimeError(f"there is no emulated library: {error}") from error
+    return emulated()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """bench/gpu.sh without a GPU: what runs to its end, what is kept, what the exit status tells.
 
-Where no emulated library exists the CPU's kernels stand for it: the stages are then the real ones.
+The stages that call our operators are called here with the CPU's own, which are quicker.
 """
 
 import json
@@ -26,8 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
-    """A dry run in which the CPU's kernels are ours."""
-    monkeypatch.setattr(gpu_target, "EMULATED", "cpu")
+    """A dry run in which the CPU's kernels are not replaced."""
     monkeypatch.setattr(Target, "facts", lambda self: {"emulated": True, "processor": "none"})
     return Target(tmp_path, quick=True, emulated=True)
 
@@ -37,10 +36,11 @@ def lines(target: Target) -> list[dict[str, Any]]:
 
 
 def test_the_command_runs_to_its_end_and_tells_what_failed(tmp_path: Path) -> None:
-    """The script itself, with stages that need no library of ours and one that does."""
+    """The script itself, with stages that need no emulated library, and one that fails."""
     code = (
-        "import sys; from bench import gpu; keep = ('wrappers', 'ceilings', 'trace', 'synccheck'); "
-        "gpu.STAGES = {name: gpu.STAGES[name]._replace(seconds=900) for name in keep}; "
+        "import sys; from bench import gpu; keep = ('wrappers', 'ceilings', 'synccheck'); "
+        "gpu.STAGES = {name: gpu.STAGES[name] for name in keep}; "
+        "gpu.STAGES['fails'] = gpu.Stage(lambda target: 1 / 0, 60, ours=False); "
         "gpu.BUDGET = 900; "  # a busy machine is no failure
         "sys.exit(gpu.main(sys.argv[1:]))"
     )
@@ -54,14 +54,12 @@ def test_the_command_runs_to_its_end_and_tells_what_failed(tmp_path: Path) -> No
     )  # fmt: skip
     target = Target(tmp_path / "out", quick=False, emulated=True)
     stages = {line["stage"]: line for line in lines(target) if "stage" in line}
-    assert list(stages) == ["wrappers", "ceilings", "trace", "synccheck"], run.stderr
+    assert list(stages) == ["wrappers", "ceilings", "synccheck", "fails"], run.stderr
     assert stages["wrappers"]["ok"], stages["wrappers"]["error"]
     assert stages["ceilings"]["ok"] and stages["synccheck"]["skipped"]
-    passed = all(line["ok"] for line in stages.values())
-    assert (run.returncode == 0) == passed
-    assert passed or "'emulated'" in stages["trace"]["error"]
-    last = run.stdout.splitlines()[-1]
-    assert last == ("every stage passed" if passed else "failed: trace")
+    assert stages["fails"]["error"] == "ZeroDivisionError: division by zero"
+    assert run.returncode == 1
+    assert run.stdout.splitlines()[-1] == "failed: fails"
     for name in ("commit", "torch", "processor", "time", "emulated"):
         assert name in stages["ceilings"]
 
@@ -77,6 +75,8 @@ def test_wrong_arguments_are_refused() -> None:
 def test_a_stage_that_fails_or_hangs_stops_no_other(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    on_gpu = replace(target, emulated=False)
+
     def program(text: str) -> list[str]:
         return [sys.executable, "-c", text]
 
@@ -94,13 +94,26 @@ def test_a_stage_that_fails_or_hangs_stops_no_other(
     monkeypatch.setattr(gpu.subprocess, "run", run)
     stages = {name: Stage(lambda _: None, 1.5 if name == "hangs" else 300) for name in programs}
     monkeypatch.setattr(gpu, "STAGES", stages)
-    passed = {name: gpu.run_stage(name, target, 300.0) for name in stages}
+    passed = {name: gpu.run_stage(name, on_gpu, 300.0) for name in stages}
     assert passed == {"hangs": False, "dies": False, "raises": False, "works": True}
-    assert not gpu.run_stage("works", target, 0.0)
+    assert not gpu.run_stage("works", on_gpu, 0.0)
     errors = [line["error"] for line in lines(target)]
     assert errors[0] == "took more than 2 s"
     assert errors[1].startswith("exit status -6")
     assert errors[2:] == ["exit status 1: RuntimeError: told so", None, "no time left for it"]
+
+
+def test_without_an_emulated_library_a_dry_run_says_so(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "emulated_library", None)
+    assert not gpu.run_stage("trace", target, 100.0)
+    (line,) = lines(target)
+    assert line["error"].startswith("RuntimeError: there is no emulated library: ")
+
+
+def test_the_library_is_tried_by_a_call(target: Target) -> None:
+    gpu_checks.library(target)
 
 
 def test_the_stages_fit_the_nine_minutes() -> None:
