@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import gpu_checks, gpu_grid, gpu_report, record
+from bench import gpu_checks, gpu_grid, gpu_hlstm, gpu_report, record
 from bench.gpu_target import Target, emulated_kernels
 
 BUDGET = 535.0  # seconds of all stages together
@@ -37,6 +37,7 @@ STAGES = {
     "wrappers": Stage(gpu_checks.wrappers, 60, ours=False),
     "ceilings": Stage(gpu_grid.ceilings, 30, ours=False),
     "grid": Stage(gpu_grid.grid, 200),
+    "hlstm": Stage(gpu_hlstm.hlstm, 90),
     "graphs": Stage(gpu_grid.graphs, 40, dry=False),
     "trace": Stage(gpu_grid.trace, 40),
     "memcheck": Stage(gpu_checks.memcheck, 60, dry=False),

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.gpu_rows import OURS
 from bench.groups import AUTO
 
 Row = dict[str, Any]
@@ -18,21 +17,22 @@ def _stage(row: Row) -> str:
 
 
 def _measured(row: Row) -> str:
-    name = f"{row['name']} {row['mode']}"
-    if OURS not in row["seconds"]:
-        return f"{name:<44} ours failed: {row['failed'].get(OURS, 'not timed')[:120]}"
+    name, us = f"{row['name']} {row['mode']}", row["ours"]
+    if us not in row["seconds"]:
+        return f"{name:<44} ours failed: {row['failed'].get(us, 'not timed')[:120]}"
     seconds, steps = row["seconds"], row["case"]["T"]
-    ours = seconds[OURS]["median"]
+    ours = seconds[us]["median"]
     peers = [
         f"{peer} {seconds[peer]['median'] / ours:.2f}x"
         for peer in seconds
-        if peer not in (OURS, AUTO)
+        if peer not in (us, AUTO)
     ]
-    share = f"{100 * row['bound'] / ours:4.0f} % of the modelled rate"
+    share = ""  # of a kernel that nothing models, or of which there is no other to choose
+    if row.get("bound"):
+        share = f"{100 * row['bound'] / ours:4.0f} % of the modelled rate  auto {row['auto']}  "
     errors = ", ".join(f"{n} {e:.0e}" for n, e in row["errors"].items())
     return (
-        f"{name:<44} {1e6 * ours / steps:8.2f} us/step  {share}  auto {row['auto']}  "
-        f"{'  '.join(peers)}  error {errors}"
+        f"{name:<44} {1e6 * ours / steps:8.2f} us/step  {share}{'  '.join(peers)}  error {errors}"
     )
 
 

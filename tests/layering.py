@@ -44,7 +44,7 @@ INCLUDES = {
     "csrc": r"(?!)",
     "csrc/cpu": r"cpu/|immintrin\.h|(pthread|sched|unistd|linux/futex|sys/syscall)\.h",
     "csrc/cuda": rf"cuda/|{CUDA_TOOLKIT}|emulator\.h",
-    "csrc/binding": rf"binding/|cpu/|cuda/|{CUDA_TOOLKIT}|{STABLE_TORCH}",
+    "csrc/binding": rf"binding/|emulator\.h|cpu/|cuda/|{CUDA_TOOLKIT}|{STABLE_TORCH}",
     "csrc/binding/plan_module.cpp": r"pybind11/",
 }
 
