@@ -89,7 +89,8 @@ def nvcc_command(home: str, source: str, target: str, archs: Sequence[str]) -> l
 def newest_input(source: str, target: Path) -> float:
     """When something that an object is made of was last changed, by what nvcc noted (-MD)."""
     noted = target.with_suffix(".d")
-    files = noted.read_text().partition(":")[2].split() if noted.exists() else headers
+    text = noted.read_text().replace("\\\n", " ") if noted.exists() else ""
+    files = text.partition(":")[2].split() if text else headers
     ours = [ROOT / file for file in files if (ROOT / file).is_relative_to(ROOT)]
     times = (path.stat().st_mtime if path.exists() else inf for path in ours)
     return max((ROOT / source).stat().st_mtime, (ROOT / "setup.py").stat().st_mtime, *times)

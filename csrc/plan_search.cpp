@@ -135,7 +135,10 @@ class Search {
           max_threads(loop.regime, backward_, loop.columns, splits > 1, p_.projection);
       if (splits * parts * 32 > loop.max_threads) continue;
       if (splits > 1 && (splits > blocks_k || splits < least_splits(loop.columns))) continue;
-      if (!kernel_exists(loop.regime, backward_, loop.columns, splits > 1, p_.projection)) continue;
+      if (!kernel_exists(loop.regime, backward_, work_.element, loop.columns, splits > 1,
+                         p_.projection)) {
+        continue;
+      }
       loop.k_splits = splits;
       loop.warps = splits * parts;
       loop.threads = 32 * loop.warps;

@@ -46,11 +46,12 @@ constexpr int max_threads(Regime regime, bool backward, int columns, bool split,
   return backward || projected ? 384 : 512;
 }
 
-// Which kernels are compiled. Few warps share a block's few units, so K is split but where many
-// units meet few columns.
-constexpr bool kernel_exists(Regime regime, bool backward, int columns, bool split,
+// Which kernels are compiled; `element` is the size of the weights' type. Few warps share a block's
+// few units, so K is split but where many units meet few columns.
+constexpr bool kernel_exists(Regime regime, bool backward, int element, int columns, bool split,
                              bool projected) {
-  if (columns == 64) return regime == Regime::kGrid && split && !projected && !backward;
+  if (columns == 64)
+    return regime == Regime::kGrid && split && !projected && !backward && element == 2;
   return split || (regime != Regime::kGrid && !projected && (!backward || columns <= 16));
 }
 

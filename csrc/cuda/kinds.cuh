@@ -36,11 +36,13 @@ void visit_projected(const TimeLoop& loop, const Visit& visit) {
   constexpr Regime kRegime = Exchange<scalar>::kRegime;
   if (loop.projected > 0) {
     using Projected = Kind<scalar, Exchange, kColumnTiles, kSplit, true>;
-    if constexpr (kernel_exists(kRegime, Projected::kBackward, 8 * kColumnTiles, kSplit, true))
+    if constexpr (kernel_exists(kRegime, Projected::kBackward, sizeof(scalar), 8 * kColumnTiles,
+                                kSplit, true))
       visit(Projected());
   } else {
     using Plain = Kind<scalar, Exchange, kColumnTiles, kSplit, false>;
-    if constexpr (kernel_exists(kRegime, Plain::kBackward, 8 * kColumnTiles, kSplit, false))
+    if constexpr (kernel_exists(kRegime, Plain::kBackward, sizeof(scalar), 8 * kColumnTiles, kSplit,
+                                false))
       visit(Plain());
   }
 }
