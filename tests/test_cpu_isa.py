@@ -47,7 +47,7 @@ def test_values_and_gradients(isa: str) -> None:
     run_alone(values_and_gradients, isa, LTLSTM_CPU_ISA=isa)
 
 
-@pytest.mark.parametrize("asked", ["", "avx512", "no such set"])
+@pytest.mark.parametrize("asked", ["", "avx512bf16", "no such set"])
 def test_the_widest_runs_unless_a_narrower_is_asked_for(asked: str) -> None:
     run_alone(assert_runs, list(SETS)[-1], LTLSTM_CPU_ISA=asked)
 

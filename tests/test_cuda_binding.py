@@ -4,6 +4,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_half_types(dtype: torch.dtype, lanes: int, calls: Counter[str]) -> None
 def test_each_regime(regime: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTLSTM_CUDA_REGIME", regime)
     for dtype in (torch.float32, torch.bfloat16):
-        check(Case(T=4, N=3, D=6, H=24, L=2, bidirectional=True), dtype, lanes=2, how=stored)
+        check(Case(T=3, N=3, D=6, H=64, L=2, bidirectional=True), dtype, lanes=2, how=stored)
 
 
 def test_an_unknown_regime_is_refused(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,5 +135,6 @@ def test_modules_train_on_them(calls: Counter[str]) -> None:
 
 
 def test_everything_at_once(calls: Counter[str]) -> None:
-    check(EVERYTHING, torch.float32, lanes=1)
-    check(EVERYTHING, torch.float32, lanes=2)
+    case = replace(EVERYTHING, H=40, P=17)  # no kernel has a projection of fewer than 8
+    check(case, torch.float32, lanes=1)
+    check(case, torch.float32, lanes=2)

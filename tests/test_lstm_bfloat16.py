@@ -112,8 +112,9 @@ def test_every_small_batch(count: int) -> None:
 
 def each_case_on(isa: str) -> None:
     halves, wide = Case(T=3, N=1, D=2, H=64), 4 * 64 * 64
+    made = arguments(halves, BF16)
     with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        call(halves, arguments(halves, BF16), save=False)
+        call(halves, made, save=False)
     sizes = {event.self_cpu_memory_usage for event in seen.events()}
     bytes_of_a_weight = {2: wide * 2 in sizes, 4: wide * 4 in sizes}
     assert bytes_of_a_weight == {2: isa == "avx512bf16", 4: isa != "avx512bf16"}, sorted(sizes)
