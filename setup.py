@@ -151,7 +151,8 @@ if build_cuda:
         operator_library(
             "_ops_cuda",
             sources("csrc/*.cpp") + cuda_bindings + SHARED,
-            define_macros=[("LTLSTM_CUDA_BINDING", None)],
+            # USE_CUDA: torch declares its streams only then.
+            define_macros=[("LTLSTM_CUDA_BINDING", None), ("USE_CUDA", None)],
             include_dirs=[f"{home}/include"],
             library_dirs=[f"{home}/lib64", f"{home}/lib"],
             # Static: the library then loads beside a torch of another CUDA release, or of none.

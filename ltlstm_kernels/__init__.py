@@ -59,6 +59,8 @@ def _load_all() -> None:
         # The schemas stand in the CPU library: without them an implementation has no operator.
         _loaded["_ops_cuda"] = Library(_find("_ops_cuda"), "needs _ops_cpu, which is missing")
     for name, library in _loaded.items():
+        if name == "_ops_cuda" and not _loaded["_ops_cpu"].loaded:
+            continue  # one cause, one warning
         # A package without a CUDA library is a legitimate build; every build has a CPU library.
         if library.error and (library.path is not None or name == "_ops_cpu"):
             warnings.warn(f"ltlstm_kernels: {name} {library.error}", RuntimeWarning, stacklevel=3)

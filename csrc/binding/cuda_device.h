@@ -16,6 +16,8 @@
 #define LTLSTM_ATEN(name) aoti_torch_cpu_##name
 constexpr bool kDeferred = true;  // work runs when somebody waits for it, later than memory goes
 #else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
 #define LTLSTM_ATEN(name) aoti_torch_cuda_##name
