@@ -134,7 +134,9 @@ class Search {
       loop.max_threads =
           max_threads(loop.regime, backward_, loop.columns, splits > 1, p_.projection);
       if (splits * parts * 32 > loop.max_threads) continue;
-      if (splits > 1 && (splits > blocks_k || splits < least_splits(loop.columns))) continue;
+      // Of a short K some warps have none, but where no kernel leaves K whole they must be there.
+      const int least = least_splits(loop.columns);
+      if (splits > 1 && (splits < least || splits > std::max<int64_t>(blocks_k, least))) continue;
       if (!kernel_exists(loop.regime, backward_, work_.element, loop.columns, splits > 1,
                          p_.projection)) {
         continue;

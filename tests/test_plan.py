@@ -97,8 +97,9 @@ def test_every_shape_has_a_plan_that_covers_it(name: str, dtype: torch.dtype) ->
 def test_small_and_usual_sizes_never_go_to_aten() -> None:
     for device, dtype in itertools.product((A100, H100), DTYPES[:3]):
         for H, N in itertools.product((h for h in HIDDEN if 2 <= h <= 512), BATCH):
-            plan = make_plan(Shape(200, N, H, H, training=True), dtype, device)
-            assert len(loops(plan)) == 2, (H, N, dtype, plan.reason)
+            for P in {H, H // 2, 1}:
+                plan = make_plan(Shape(200, N, H, P, training=True), dtype, device)
+                assert len(loops(plan)) == 2, (H, P, N, dtype, plan.reason)
 
 
 def test_the_same_plan_every_time() -> None:
