@@ -54,7 +54,7 @@ FIND_TORCH = import sys, torch; print(torch.__path__[0].rpartition("/")[0]); \
 build: $(VENV)/.built
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 demo: $(VENV)/.recipes
 	$(RUN) -m ltlstm.recipes.senone

@@ -214,7 +214,7 @@ def test_explain() -> None:
     found = ltlstm.explain(ours, x)
     assert found.backend == "cpu"
     assert found.reasons["aten"] == ["torch's own LSTM has no hidden layer in its gates"]
-    assert "no cuda kernel computes h_lstm" in found.reasons["cuda"]
+    assert "no CUDA kernel computes h_lstm" in found.reasons["cuda"]
     assert ltlstm.explain(HLSTMCell(D, H), x[0]).backend == "cpu"
     ours.backend = "aten"
     with pytest.raises(RuntimeError, match="h_lstm: backend 'aten' cannot run: .*hidden layer"):
