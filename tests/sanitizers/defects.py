@@ -19,10 +19,11 @@ RACE = Symptom((DATA_RACE,), "threads", "thread")
 UNMET = Symptom((DATA_RACE, "FAILED: "), "threads", "thread")
 # On a busy machine a piece of a gang may be late unasked, and then races with the one that works.
 NOT_IDLE = Symptom(("FAILED: a late piece finds something to do", DATA_RACE), "threads", "thread")
-OVERFLOW = Symptom(("AddressSanitizer: heap-buffer-overflow",), "memory", "address")
+# Past the end of a small block may lie one that was freed: then that is what is said.
+OVERFLOW = Symptom(("ERROR: AddressSanitizer: heap-",), "memory", "address")
 UNALIGNED = Symptom(("runtime error: load of misaligned address",), "memory", "address,alignment")
-# Far past the end there may be no memory at all.
-WILD = Symptom((*OVERFLOW.texts, "AddressSanitizer: SEGV"), "memory", "address")
+# Far past the end there may be any memory, or none.
+WILD = Symptom(("ERROR: AddressSanitizer: ",), "memory", "address")
 
 
 class Defect(NamedTuple):
