@@ -40,7 +40,7 @@ struct TimeLstmForward {
   const scalar* b_ih;  // (4H) or null, b_hh too
   const scalar* b_hh;
   const scalar* peephole;  // (3, H) or null
-  const scalar* zeros;     // (max(H, P))
+  const scalar* zeros;     // (max(H, P)), or null without reset
   const scalar* h0;        // (N, P)
   scalar* gates;           // (., 4H) out: i, f, g, o where cells is not null, else scratch
   int64_t first_gates;     // the row that the first row of gates is of
@@ -66,7 +66,7 @@ struct TimeLstmBackward {
   const scalar* w_hh;       // (4H, P) packed in plain blocks
   const scalar* w_hr;       // (P, H) packed in plain blocks, or null
   const scalar* peephole;   // (3, H) or null
-  const scalar* zeros;      // (max(H, P))
+  const scalar* zeros;      // (max(H, P)), or null without reset
   const scalar* h0;         // (N, P)
   const scalar* c0;         // (N, H)
   const scalar* gates;      // (R, 4H)

@@ -66,12 +66,11 @@ class StackArguments {
                    : std::pair(offsets_[first], offsets_[last]);
   }
   int64_t width() const { return dirs * P; }
+  bool has_reset() const { return reset_.has_value(); }
   bool half() const { return type == ScalarType::BFloat16; }
   // Whether the rows of one step may take their state from different places: the row before, h0, or
   // a reset.
-  bool mixes_rows() const {
-    return reset_.has_value() || (flags.bidirectional && rows.size() == 1);
-  }
+  bool mixes_rows() const { return has_reset() || (flags.bidirectional && rows.size() == 1); }
 
   const char* op;
   Flags flags;

@@ -12,6 +12,11 @@ namespace {
 // all rows.
 constexpr int64_t kFewInputs = 2;
 
+// The state that a reset leaves.
+OptionalTensor cleared_row(const StackArguments& s, const Tensor& like) {
+  return s.has_reset() ? OptionalTensor(zeros(like, {std::max(s.H, s.P)})) : OptionalTensor();
+}
+
 }  // namespace
 
 template <class scalar>
@@ -31,7 +36,7 @@ void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Ten
     return needed ? OptionalTensor(empty(memory.h0, sizes)) : OptionalTensor();
   };
   const Tensor read = pairs ? x : computable(x);
-  const Tensor zero_row = zeros(memory.h0, {std::max(H, P)});
+  const OptionalTensor zero_row = cleared_row(s, memory.h0);
   struct Direction {
     TimeLstmForward<scalar> p;
     Tensor w_ih;
@@ -97,12 +102,14 @@ void TimeLane<scalar>::forward(const StackArguments& s, int64_t layer, const Ten
       const auto [from, to] = s.rows_of_steps(first, last, d == 1);
       const bool keep = memory.cells.has_value();
       const int64_t place = keep ? (layer * s.dirs + d) * s.R + from : d * memory.gates.size(1);
-      const Tensor inputs = matrix(read, from * D, to - from, D, D, 1);
-      if (pairs)
-        linear(matrix(*here.half_inputs, 0, to - from, 4 * H), inputs, here.w_ih, std::nullopt);
-      else if (!inputs_in_place)
-        linear(matrix(memory.gates, place * 4 * H, to - from, 4 * H, 4 * H, 1), inputs, here.w_ih,
-               here.bias);
+      if (!inputs_in_place) {
+        const Tensor inputs = matrix(read, from * D, to - from, D, D, 1);
+        if (pairs)
+          linear(matrix(*here.half_inputs, 0, to - from, 4 * H), inputs, here.w_ih, std::nullopt);
+        else
+          linear(matrix(memory.gates, place * 4 * H, to - from, 4 * H, 4 * H, 1), inputs, here.w_ih,
+                 here.bias);
+      }
       here.p.gates = part<scalar>(memory.gates, place, 4 * H);
       here.p.first_gates = from;
       here.p.first_step = first;
@@ -121,7 +128,7 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& s, int64_t 
                                                const OptionalTensor& d_hidden,
                                                const OptionalTensor& d_cells, const Tensor& d_x) {
   const int64_t H = s.H, P = s.P, R = s.R, N = s.N;
-  const Tensor zero_row = zeros(x, {std::max(H, P)});
+  const OptionalTensor zero_row = cleared_row(s, x);
   // What the kernel reads, and leaves for the products after the loop, of one direction.
   struct Direction {
     Tensor w_hh, d_preact, h_prev;
