@@ -16,6 +16,7 @@
 // in any order.
 //
 // Environment: EMULATOR_SEED  0 (default): the oldest thread first; n: a random order made from n
+//              EMULATOR_DROP_WAIT  k: streams do not wait at wait k since the device was last idle
 //              EMULATOR_TIMEOUT  seconds of processor time that a launch may take (default 120)
 //              EMULATOR_CLOCK_STEP_NS  how far a look at the global timer takes it (default 100)
 #pragma once
