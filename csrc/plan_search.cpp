@@ -131,17 +131,15 @@ class Search {
       blocks_k = std::max(blocks_k, (stage.K + kBlockK - 1) / kBlockK);
     }
     for (const int splits : kSplits) {
-      loop.max_threads =
-          max_threads(loop.regime, backward_, loop.columns, splits > 1, p_.projection);
+      loop.k_splits = splits;
+      const Variant variant = variant_of(loop);
+      if (splits == 1 && variant != Variant::kWhole) continue;
+      loop.max_threads = max_threads(loop.regime, backward_, loop.columns, variant);
       if (splits * parts * 32 > loop.max_threads) continue;
       // Of a short K some warps have none, but where no kernel leaves K whole they must be there.
       const int least = least_splits(loop.columns);
       if (splits > 1 && (splits < least || splits > std::max<int64_t>(blocks_k, least))) continue;
-      if (!kernel_exists(loop.regime, backward_, work_.element, loop.columns, splits > 1,
-                         p_.projection)) {
-        continue;
-      }
-      loop.k_splits = splits;
+      if (!kernel_exists(loop.regime, backward_, work_.element, loop.columns, variant)) continue;
       loop.warps = splits * parts;
       loop.threads = 32 * loop.warps;
       consider(loop, resident);

@@ -21,6 +21,13 @@ namespace ltlstm {
 
 enum class Regime { kBlock, kCluster, kGrid, kStreamed, kAten };
 
+// What a kernel is compiled for, beside its regime, its pass, the storage type and the columns.
+enum class Variant {
+  kWhole,      // a warp takes all of K
+  kSplit,      // the warps of a part share K, and bring their sums together
+  kProjected,  // so too, in the two stages of a step with a projection
+};
+
 struct TimeLoop {
   Regime regime;
   int units;             // hidden units of a block, a multiple of 8; the last block may own fewer
@@ -38,21 +45,35 @@ struct TimeLoop {
   double us;             // modelled microseconds a step, of all passes together
 };
 
-// The launch bound a kernel is compiled for: as many threads as leave each the registers it needs.
-// The grid regime keeps loads from L2 under way in registers.
-constexpr int max_threads(Regime regime, bool backward, int columns, bool split, bool projected) {
-  if (regime == Regime::kGrid || columns > 16) return 256;
-  if (columns == 16 && !split) return backward ? 256 : 384;
-  return backward || projected ? 384 : 512;
+constexpr Variant variant_of(const TimeLoop& loop) {
+  if (loop.projected > 0) return Variant::kProjected;
+  return loop.k_splits > 1 ? Variant::kSplit : Variant::kWhole;
 }
 
-// Which kernels are compiled; `element` is the size of the weights' type. Few warps share a block's
-// few units, so K is split but where many units meet few columns.
-constexpr bool kernel_exists(Regime regime, bool backward, int element, int columns, bool split,
-                             bool projected) {
-  if (columns == 64)
-    return regime == Regime::kGrid && split && !projected && !backward && element == 2;
-  return split || (regime != Regime::kGrid && !projected && (!backward || columns <= 16));
+// The launch bound a kernel is compiled for: as many threads as leave each the registers it needs.
+// The grid regime keeps loads from L2 under way in registers.
+constexpr int max_threads(Regime regime, bool backward, int columns, Variant variant) {
+  if (regime == Regime::kGrid || columns > 16) return 256;
+  if (columns == 16 && variant == Variant::kWhole) return backward ? 256 : 384;
+  return backward || variant == Variant::kProjected ? 384 : 512;
+}
+
+// Which kernels are compiled, as the sum of their columns: by regime and pass, half types and
+// float, variant. Few warps share a block's few units, so K is split but where many units meet few
+// columns. Each is what the plan takes for some shape: a test holds the two together.
+constexpr int kCompiled[3][2][2][3] = {
+    {{{8 + 16 + 32, 0, 8 + 16 + 32}, {8 + 16 + 32, 8 + 16 + 32, 8 + 16 + 32}},  // block, forward
+     {{8 + 16, 8 + 32, 8 + 16 + 32}, {8 + 16, 8 + 16 + 32, 8 + 16 + 32}}},      // backward
+    {{{8 + 16 + 32, 8, 8 + 32}, {8 + 16 + 32, 8 + 16, 8 + 32}},                 // cluster
+     {{8 + 16, 8, 8 + 32}, {8 + 16, 8 + 16, 8}}},
+    {{{0, 8 + 16 + 32 + 64, 8 + 16 + 32}, {0, 8 + 16 + 32, 8 + 16 + 32}},  // grid
+     {{0, 8 + 16 + 32, 8 + 16 + 32}, {0, 8 + 16 + 32, 8 + 16 + 32}}},
+};
+
+// `element` is the size of the weights' type.
+constexpr bool kernel_exists(Regime regime, bool backward, int element, int columns,
+                             Variant variant) {
+  return (kCompiled[int(regime)][backward][element == 4][int(variant)] & columns) != 0;
 }
 
 LTLSTM_INLINE int64_t round_up(int64_t value, int64_t step) {

@@ -29,6 +29,7 @@ class Problem:
     units: int
     columns: int
     k_splits: int = 1
+    back_splits: int = 0  # backward; 0: as forward
     P: int = 0  # 0: no projection
     dtype: torch.dtype = torch.bfloat16
     bidirectional: bool = False
@@ -79,12 +80,13 @@ class Problem:
         """The struct Sizes of tests/emulator/kernels/time_lstm.h."""
         projected = 8 * ceil(self.P / (8 * self.blocks))
         parts = ceil(self.units / 16) if backward else self.units // 8
+        splits = self.back_splits if backward and self.back_splits else self.k_splits
         reverse = 2 if self.bidirectional else int(self.reverse)
         stride = self.directions * self.out
         groups = self.groups or ceil(self.N / self.columns)
-        loop = [self.units, self.blocks, groups, self.columns, self.k_splits]
+        loop = [self.units, self.blocks, groups, self.columns, splits]
         problem = [self.T, self.N, self.H, self.out, self.directions, reverse, stride]
-        tail = [parts * self.k_splits, projected, int(backward)]
+        tail = [parts * splits, projected, int(backward)]
         how = [self.first_row, int(self.recompute), REGIMES[self.regime]]
         return torch.tensor([*problem, *how, *loop, *tail])
 

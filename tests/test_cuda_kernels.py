@@ -44,22 +44,24 @@ CASES = [
     Problem("grid", T=4, N=5, H=20, units=8, columns=8, k_splits=4, peephole=True, recompute=True),
     Problem("block", T=5, N=13, H=64, units=64, columns=8),
     Problem("block", T=5, N=21, H=30, units=32, columns=16, reset=True),
-    Problem("block", T=4, N=33, H=13, units=16, columns=32, k_splits=4, packed=True,
+    Problem("block", T=4, N=33, H=13, units=16, columns=32, back_splits=4, packed=True,
             bidirectional=True),
-    Problem("block", T=4, N=5, H=21, units=24, columns=8, k_splits=4, reverse=True, packed=True),
+    Problem("block", T=4, N=5, H=21, units=24, columns=8, back_splits=4, reverse=True,
+            packed=True),
     Problem("block", T=4, N=5, H=21, P=7, units=24, columns=8, k_splits=4, peephole=True),
-    *[Problem("block", T=3, N=2, H=9, units=16, columns=8, k_splits=2, only=only)
+    *[Problem("block", T=3, N=2, H=9, units=16, columns=8, only=only)
       for only in ("d_hidden", "d_cells", "d_h_n", "d_c_n")],
 ]  # fmt: skip
 
 CLUSTER = [
     Problem("cluster", T=5, N=8, H=64, units=16, columns=8),
     Problem("cluster", T=6, N=19, H=61, units=32, columns=16, reset=True),
-    Problem("cluster", T=6, N=19, H=61, units=32, columns=16, k_splits=4, packed=True, reset=True),
-    Problem("cluster", T=3, N=35, H=50, units=16, columns=32, k_splits=4, bidirectional=True),
+    Problem("cluster", T=6, N=19, H=61, units=32, columns=16, packed=True, peephole=True),
+    Problem("cluster", T=3, N=35, H=50, P=25, units=16, columns=32, k_splits=4,
+            bidirectional=True),
     Problem("cluster", T=5, N=9, H=40, P=19, units=24, columns=8, k_splits=2, packed=True,
             bidirectional=True, reset=True, peephole=True),
-    Problem("cluster", T=4, N=3, H=33, P=9, units=8, columns=16, k_splits=4, reverse=True),
+    Problem("cluster", T=4, N=3, H=33, P=9, units=8, columns=8, k_splits=4, reverse=True),
     Problem("cluster", T=1, N=1, H=3, units=8, columns=8, k_splits=4),
     Problem("cluster", T=2, N=2, H=9, units=8, columns=8),
     Problem("cluster", T=4, N=9, H=128, units=8, columns=8, k_splits=4),
@@ -149,7 +151,7 @@ def test_what_is_not_finite_ends_and_stays_in_its_row(
 
 def test_passes_and_more_groups_than_the_batch_needs(program: Build) -> None:
     """A launch of some batch rows leaves the others alone."""
-    p = Problem("block", T=3, N=13, H=9, units=16, columns=8, k_splits=2)
+    p = Problem("block", T=3, N=13, H=9, units=16, columns=8)
     given = inputs(p)
     whole = run_forward(p, given, program("block"), 0)
     one = run_forward(replace(p, groups=1), given, program("block"), 0)

@@ -35,17 +35,17 @@ class Kind:
 
     def __init__(self, name: str) -> None:
         pattern = (
-            r"(Forward|Backward)Kind<(\w+), (Block|Cluster|Grid)Exchange, (\d+), (\w+), (\w+)>"
+            r"(Forward|Backward)Kind<(\w+), (Block|Cluster|Grid)Exchange, (\d+), \(Variant\)(\d)>"
         )
         found = re.search(pattern, name)
         assert found is not None, f"no kernel of the time loop: {name}"
         self.backward = found[1] == "Backward"
         self.scalar, self.regime = found[2], found[3].lower()
         self.columns = 8 * int(found[4])
-        self.split, self.projected = found[5] == "true", found[6] == "true"
+        self.variant = int(found[5])
 
     def key(self) -> tuple[object, ...]:
-        return self.regime, self.backward, self.scalar, self.columns, self.split, self.projected
+        return self.regime, self.backward, self.scalar, self.columns, self.variant
 
 
 def time_loops(objects: list[Object]) -> list[Kernel]:
@@ -82,8 +82,8 @@ def planned(dtype: torch.dtype, device: object) -> list[tuple[bool, TimeLoop]]:
 
 def key(scalar: str, backward: bool, loop: TimeLoop) -> tuple[object, ...]:
     """The kind of kernel that a loop runs on; of a Kind its own."""
-    split, projected = loop.k_splits > 1, loop.projected > 0
-    return loop.regime, backward, scalar, loop.columns, split, projected
+    variant = 2 if loop.projected else int(loop.k_splits > 1)  # as variant_of in csrc/time_loop.h
+    return loop.regime, backward, scalar, loop.columns, variant
 
 
 @pytest.mark.parametrize("arch", DEVICES)
@@ -96,6 +96,23 @@ def test_what_is_planned_is_compiled_within_its_registers(objects: list[Object],
             assert kernel.registers <= loop.registers, (kernel, loop)
             assert loop.max_threads * loop.registers <= device.registers_per_sm
             assert kernel.static_shared == 0, kernel  # the plan counts all of it as dynamic
+
+
+def test_what_is_compiled_is_planned(objects: list[Object]) -> None:
+    """Where nothing narrows the choice: a kernel that no shape is given is not built."""
+    chosen = set()
+    widths = (8, 24, 29, 50, 120, 128, 160, 176, 232, 384, 456, 512, 1024)
+    batches = (1, 9, 16, 48, 128, 256, 300, 1024, 4096, 10000)
+    for H, N, device in itertools.product(widths, batches, DEVICES.values()):
+        for P, (L, trajectory) in itertools.product({H, H // 2}, ((1, False), (4, True))):
+            shape = Shape(200, N, H, P, L, training=True, trajectory=trajectory)
+            for scalar, dtype in SCALARS.items():
+                for training in (True, False):
+                    plan = make_plan(shape._replace(training=training), dtype, device)
+                    chosen.add(key(scalar, False, plan.forward))
+                    chosen.add(key(scalar, True, plan.backward))
+    compiled = {Kind(kernel.name).key() for kernel in time_loops(objects)}
+    assert compiled - chosen == set()
 
 
 PROGRAM = """

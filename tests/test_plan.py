@@ -188,8 +188,8 @@ def test_the_choice_can_be_narrowed() -> None:
         plan = make_plan(shape, torch.bfloat16, H100, regimes=(regime,))
         assert plan.forward.regime == plan.backward.regime == regime
         assert plan.reason.count("not asked for") == 4
-    plan = make_plan(shape, torch.bfloat16, H100, regimes=("cluster",), blocks=4, columns=32)
-    assert (plan.forward.blocks, plan.forward.columns) == (4, 32)
+    plan = make_plan(shape, torch.bfloat16, H100, regimes=("cluster",), blocks=4, columns=16)
+    assert (plan.forward.blocks, plan.forward.columns) == (4, 16)
     assert make_plan(shape, torch.bfloat16, H100, blocks=3, columns=9).forward.regime == "aten"
 
 

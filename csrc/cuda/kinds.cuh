@@ -30,39 +30,31 @@ template <class scalar>
 Kernels<TimeLstmBackward<scalar>> backward_grid();
 
 // visit(Kind) for the kind of kernel that the loop names; nothing where none is compiled.
-template <template <class, template <class> class, int, bool, bool> class Kind, class scalar,
-          template <class> class Exchange, int kColumnTiles, bool kSplit, class Visit>
-void visit_projected(const TimeLoop& loop, const Visit& visit) {
-  constexpr Regime kRegime = Exchange<scalar>::kRegime;
-  if (loop.projected > 0) {
-    using Projected = Kind<scalar, Exchange, kColumnTiles, kSplit, true>;
-    if constexpr (kernel_exists(kRegime, Projected::kBackward, sizeof(scalar), 8 * kColumnTiles,
-                                kSplit, true))
-      visit(Projected());
-  } else {
-    using Plain = Kind<scalar, Exchange, kColumnTiles, kSplit, false>;
-    if constexpr (kernel_exists(kRegime, Plain::kBackward, sizeof(scalar), 8 * kColumnTiles, kSplit,
-                                false))
-      visit(Plain());
-  }
+template <template <class, template <class> class, int, Variant> class Kind, class scalar,
+          template <class> class Exchange, int kColumnTiles, Variant kVariant, class Visit>
+void visit_variant(const TimeLoop& loop, const Visit& visit) {
+  using Found = Kind<scalar, Exchange, kColumnTiles, kVariant>;
+  if constexpr (kernel_exists(Exchange<scalar>::kRegime, Found::kBackward, sizeof(scalar),
+                              8 * kColumnTiles, kVariant))
+    if (variant_of(loop) == kVariant) visit(Found());
 }
 
-template <template <class, template <class> class, int, bool, bool> class Kind, class scalar,
+template <template <class, template <class> class, int, Variant> class Kind, class scalar,
           template <class> class Exchange, int kColumnTiles, class Visit>
-void visit_split(const TimeLoop& loop, const Visit& visit) {
-  if (loop.k_splits > 1)
-    visit_projected<Kind, scalar, Exchange, kColumnTiles, true>(loop, visit);
-  else
-    visit_projected<Kind, scalar, Exchange, kColumnTiles, false>(loop, visit);
+void visit_columns(const TimeLoop& loop, const Visit& visit) {
+  if (loop.columns != 8 * kColumnTiles) return;
+  visit_variant<Kind, scalar, Exchange, kColumnTiles, Variant::kWhole>(loop, visit);
+  visit_variant<Kind, scalar, Exchange, kColumnTiles, Variant::kSplit>(loop, visit);
+  visit_variant<Kind, scalar, Exchange, kColumnTiles, Variant::kProjected>(loop, visit);
 }
 
-template <template <class, template <class> class, int, bool, bool> class Kind, class scalar,
+template <template <class, template <class> class, int, Variant> class Kind, class scalar,
           template <class> class Exchange, class Visit>
 void visit_kind(const TimeLoop& loop, const Visit& visit) {
-  if (loop.columns == 8) visit_split<Kind, scalar, Exchange, 1>(loop, visit);
-  if (loop.columns == 16) visit_split<Kind, scalar, Exchange, 2>(loop, visit);
-  if (loop.columns == 32) visit_split<Kind, scalar, Exchange, 4>(loop, visit);
-  if (loop.columns == 64) visit_split<Kind, scalar, Exchange, 8>(loop, visit);
+  visit_columns<Kind, scalar, Exchange, 1>(loop, visit);
+  visit_columns<Kind, scalar, Exchange, 2>(loop, visit);
+  visit_columns<Kind, scalar, Exchange, 4>(loop, visit);
+  visit_columns<Kind, scalar, Exchange, 8>(loop, visit);
 }
 
 template <class Kind, class Problem>
@@ -72,7 +64,7 @@ Status launch_kind(const Problem& problem, const TimeLoop& loop, int directions,
       (loop.projected > 0 ? loop.projected % 8 == 0 && loop.projected <= loop.units &&
                                 int64_t{loop.projected} * loop.blocks >= problem.P
                           : problem.P == problem.H) &&
-      (loop.k_splits == 1 || loop.k_splits >= Kind::P::kMinSplits) &&
+      loop.k_splits >= Kind::P::kMinSplits && (Kind::P::kSplit || loop.k_splits == 1) &&
       loop.warps == loop.k_splits * Kind::parts(loop) && loop.threads == kLanes * loop.warps &&
       loop.threads <= Kind::kMaxThreads && problem.seq.T < (int64_t{1} << 31);
   if (!covers) return Status::kBadLoop;
@@ -89,7 +81,7 @@ Status launch_kind(const Problem& problem, const TimeLoop& loop, int directions,
   return error == cudaSuccess ? Status::kOk : Status::kLaunchFailed;
 }
 
-template <template <class, template <class> class, int, bool, bool> class Kind, class Problem,
+template <template <class, template <class> class, int, Variant> class Kind, class Problem,
           class scalar, template <class> class Exchange>
 Kernels<Problem> kernels_of() {
   return {[](const Problem& problem, const TimeLoop& loop, int directions, void* stream) {

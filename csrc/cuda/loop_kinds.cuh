@@ -14,18 +14,17 @@ __global__ void time_lstm_forward_kernel(
     const __grid_constant__ TimeLoop loop);
 
 // Forward.
-template <class scalar_, template <class> class Exchange_, int kColumnTiles, bool kSplit,
-          bool kProjected_>
+template <class scalar_, template <class> class Exchange_, int kColumnTiles, Variant kVariant>
 struct ForwardKind {
   using scalar = scalar_;
   using Exchange = Exchange_<scalar>;
-  using P = Pieces<kColumnTiles, kSplit>;
-  using GateStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 2>;    // h -> i, f, g, o
-  using OutputStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // r -> h
+  using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
+  using GateStage = Stage<scalar, Exchange_, P, 2>;    // h -> i, f, g, o
+  using OutputStage = Stage<scalar, Exchange_, P, 1>;  // r -> h
   static constexpr bool kBackward = false;
-  static constexpr bool kProjected = kProjected_;
+  static constexpr bool kProjected = kVariant == Variant::kProjected;
   static constexpr int kMaxThreads =
-      max_threads(Exchange::kRegime, kBackward, P::kColumns, kSplit, kProjected_);
+      max_threads(Exchange::kRegime, kBackward, P::kColumns, kVariant);
 
   static auto kernel() { return time_lstm_forward_kernel<ForwardKind>; }
 
@@ -53,17 +52,17 @@ __global__ void time_lstm_backward_kernel(
     const __grid_constant__ TimeLoop loop);
 
 // Backward.
-template <class scalar_, template <class> class Exchange_, int kColumnTiles, bool kSplit,
-          bool kProjected_>
+template <class scalar_, template <class> class Exchange_, int kColumnTiles, Variant kVariant>
 struct BackwardKind {
   using scalar = scalar_;
   using Exchange = Exchange_<scalar>;
-  using P = Pieces<kColumnTiles, kSplit>;
-  using StateStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;  // d_preact -> dh
-  using CellStage = Stage<scalar, Exchange_, kColumnTiles, kSplit, 1>;   // dh -> dr
-  static constexpr bool kBackward = true, kProjected = kProjected_;
+  using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
+  using StateStage = Stage<scalar, Exchange_, P, 1>;  // d_preact -> dh
+  using CellStage = Stage<scalar, Exchange_, P, 1>;   // dh -> dr
+  static constexpr bool kBackward = true;
+  static constexpr bool kProjected = kVariant == Variant::kProjected;
   static constexpr int kMaxThreads =
-      max_threads(Exchange::kRegime, kBackward, P::kColumns, kSplit, kProjected_);
+      max_threads(Exchange::kRegime, kBackward, P::kColumns, kVariant);
   static auto kernel() { return time_lstm_backward_kernel<BackwardKind>; }
 
   LTLSTM_INLINE int unit_parts(const TimeLoop& loop) { return (loop.units + 15) / 16; }

@@ -146,19 +146,19 @@ class Product {
 };
 
 // Brings the partial sums of the warps that split K together, always in the same order.
-template <int kColumnTiles, int kRowTiles, bool kSplit>
+template <class P, int kRowTiles>
 class Reduction {
  public:
-  using P = Pieces<kColumnTiles, kSplit>;
-
-  LTLSTM_INLINE int shared_elements(int warps) { return kSplit ? warps * P::kPieces * kLanes : 0; }
+  LTLSTM_INLINE int shared_elements(int warps) {
+    return P::kSplit ? warps * P::kPieces * kLanes : 0;
+  }
 
   __device__ __forceinline__ explicit Reduction(Values<kRowTiles>* partial) : partial_(partial) {}
 
   // All threads of the block. A barrier must follow before the next call.
   template <class Sums>
   __device__ __forceinline__ void add(const WarpPlace& at, const Sums& sums) {
-    if constexpr (kSplit) {
+    if constexpr (P::kSplit) {
 #pragma unroll
       for (int j = 0; j < P::kPieces; ++j) partial_[index(at, j, at.split)] = piece_of(sums, j);
       __syncthreads();
@@ -169,7 +169,7 @@ class Reduction {
   template <class Sums>
   __device__ __forceinline__ Values<kRowTiles> get(const WarpPlace& at, const Sums& sums,
                                                    int slot) const {
-    if constexpr (!kSplit) return piece_of(sums, slot);
+    if constexpr (!P::kSplit) return piece_of(sums, slot);
     Values<kRowTiles> total = {};
     for (int split = 0; split < at.splits; ++split) {
       const Values<kRowTiles> one = partial_[index(at, P::piece(at, slot), split)];

@@ -38,15 +38,13 @@ struct Absent {
 };
 
 // kRowTiles_ 2: a warp's part is 8 units with all four gates. 1: a part is 16 single rows.
-template <class scalar_, template <class> class Exchange_, int kColumnTiles, bool kSplit,
-          int kRowTiles_>
+template <class scalar_, template <class> class Exchange_, class P, int kRowTiles_>
 class Stage {
  public:
   using scalar = scalar_;
-  using P = Pieces<kColumnTiles, kSplit>;
   using Exchange = Exchange_<scalar>;
-  using Multiplier = Product<scalar, kColumnTiles, kRowTiles_>;
-  using Reducer = Reduction<kColumnTiles, kRowTiles_, kSplit>;
+  using Multiplier = Product<scalar, P::kColumnTiles, kRowTiles_>;
+  using Reducer = Reduction<P, kRowTiles_>;
   using Sums = typename Multiplier::Sums;
   static constexpr int kRowTiles = kRowTiles_;
 

@@ -68,8 +68,9 @@ __device__ __forceinline__ WarpPlace warp_place(const TimeLoop& loop) {
 // Which batch rows a lane finishes. A piece is one column of each of a lane's column pairs, over
 // the rows of the warp's part: piece j is column 2q + j % 2 of column tile j / 2. Where K is split,
 // the warps of a part share the pieces out, a few slots each; else a warp keeps them all.
-template <int kColumnTiles, bool kSplit_>
+template <int kColumnTiles_, bool kSplit_>
 struct Pieces {
+  static constexpr int kColumnTiles = kColumnTiles_;
   static constexpr bool kSplit = kSplit_;
   static constexpr int kColumns = 8 * kColumnTiles;
   static constexpr int kPieces = 2 * kColumnTiles;

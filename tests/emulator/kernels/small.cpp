@@ -7,16 +7,23 @@
 namespace ltlstm::cuda::cases {
 namespace {
 
+template <template <class, template <class> class, int, Variant> class Kind,
+          template <class> class Exchange, class Visit>
+void visit_small(const Sizes& s, const Visit& visit) {
+  visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kSplit>(loop_of(s), visit);
+  visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kProjected>(loop_of(s), visit);
+}
+
 template <template <class> class Exchange>
 bool run_small(Records& records, const Sizes& s) {
   bool found = false;
   if (s.backward)
-    visit_projected<BackwardKind, __nv_bfloat16, Exchange, 1, true>(loop_of(s), [&](auto kind) {
+    visit_small<BackwardKind, Exchange>(s, [&](auto kind) {
       run_backward<decltype(kind)>(records, s);
       found = true;
     });
   else
-    visit_projected<ForwardKind, __nv_bfloat16, Exchange, 1, true>(loop_of(s), [&](auto kind) {
+    visit_small<ForwardKind, Exchange>(s, [&](auto kind) {
       run_forward<decltype(kind)>(records, s);
       found = true;
     });

@@ -122,14 +122,13 @@ void run_backward(Records& records, const Sizes& s) {
 template <class scalar, template <class> class Exchange, int kColumnTiles>
 bool run_kernels(Records& records, const Sizes& s) {
   bool found = false;
-  if (s.columns != 8 * kColumnTiles) return false;
   if (s.backward)
-    visit_split<BackwardKind, scalar, Exchange, kColumnTiles>(loop_of(s), [&](auto kind) {
+    visit_columns<BackwardKind, scalar, Exchange, kColumnTiles>(loop_of(s), [&](auto kind) {
       run_backward<decltype(kind)>(records, s);
       found = true;
     });
   else
-    visit_split<ForwardKind, scalar, Exchange, kColumnTiles>(loop_of(s), [&](auto kind) {
+    visit_columns<ForwardKind, scalar, Exchange, kColumnTiles>(loop_of(s), [&](auto kind) {
       run_forward<decltype(kind)>(records, s);
       found = true;
     });
