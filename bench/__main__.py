@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from bench import measured, record, report, run
+from bench import measured, record, report, run, senone
 from bench.groups import GROUPS
 
-COMMANDS = {"report": report.main, "table": measured.main}
+COMMANDS = {"report": report.main, "table": measured.main, "senone": senone.main}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,7 +25,8 @@ def _parser() -> argparse.ArgumentParser:
         "appends\nit, with every sample, to a JSON lines file.",
         epilog=f"groups:\n{groups}\n\ncommands on what was kept (--help tells more):\n"
         "  report          tables, and plots as PNG\n"
-        "  table           where auto leaves a call to aten: ltlstm_kernels/measured.py",
+        "  table           where auto leaves a call to aten: ltlstm_kernels/measured.py\n"
+        "  senone          keeps the results of a run of the senone recipe",
     )
     parser.add_argument("group", nargs="*", help="which to run (default all), or a command")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds TEXT")

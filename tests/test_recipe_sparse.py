@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recipe's HLSTM and grow-and-prune: start, training, exact resume, latency, the command."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
+from bench import __main__ as bench
 from ltlstm.recipes import latency, senone, training
 from ltlstm.recipes.models import AcousticModel, ModelSpec, Sparsity
 from ltlstm.recipes.speech import corpus, folder
@@ -13,7 +15,8 @@ from recipe_data import make_folder, no_bar
 from tolerance import assert_close
 
 BUDGET = training.Budget(steps=14, batch=4, frames=10)
-SPARSE = Sparsity(0.2, seed=0.3, grown=0.5)
+SHARES = {"grow_share": (0.05, 0.25), "prune_share": (0.35, 0.75)}
+SPARSE = Sparsity(0.2, seed=0.3, grown=0.5, granularity="element", distill=0.0, **SHARES)
 STACK = ModelSpec("LSTM", 2, 8)
 
 
@@ -80,7 +83,7 @@ def test_a_model_is_grown_and_pruned_as_it_trains(small, tmp_path, kind):
 @pytest.mark.parametrize("distill", [0.0, 0.5])
 @pytest.mark.parametrize("stop_after", [1, 3, 8])
 def test_a_stopped_run_goes_on_to_the_same_bits(small, tmp_path, stop_after, distill):
-    spec = ModelSpec("HLSTM", 1, 8, Sparsity(0.2, 0.3, 0.5, "bank", distill=distill))
+    spec = ModelSpec("HLSTM", 1, 8, Sparsity(0.2, 0.3, 0.5, "bank", distill=distill, **SHARES))
     teacher, _ = run(small, tmp_path / "teacher.pt", STACK)
     whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
     run(small, whole, spec, teacher=teacher)
@@ -95,7 +98,7 @@ def test_a_teacher_changes_what_is_learnt(small, tmp_path):
     teacher, _ = run(small, tmp_path / "teacher.pt", STACK)
     losses = []
     for share in (0.0, 0.5):
-        spec = ModelSpec("LSTM", 1, 8, Sparsity(0.2, 0.3, 0.5, distill=share))
+        spec = ModelSpec("LSTM", 1, 8, dataclasses.replace(SPARSE, distill=share))
         losses.append(run(small, tmp_path / f"{share}.pt", spec, teacher=teacher)[1].losses)
     assert losses[0][0] != losses[1][0]
     assert all(p.grad is None for p in teacher.parameters()) or teacher.training
@@ -135,14 +138,15 @@ def test_latencies_are_of_every_model_and_way():
     assert lines[1].endswith("1.00") and len(lines) == 6
 
 
-NAMES = ["LSTM 2x8", "LSTM 1x8", "HLSTM 1x8 at 25%", "LSTM 2x8 at 25%"]
+NAMES = ["LSTM 2x8", "LSTM 1x8", "HLSTM 1x10/6 at 25%", "LSTM 2x8 at 30%"]
 
 
 def test_the_command_compares_grown_and_pruned_models(tmp_path, capfd):
     speech = make_folder(tmp_path / "speech", speakers=5, utterances=4, phones=32)
     arguments = [
         *("--data", speech, "--out", tmp_path, "--cache", tmp_path / "cache", "--steps", "12"),
-        *("--model", "hlstm", "--grow-prune", "--depth", "2", "--width", "8", "--density", "0.25"),
+        *("--model", "hlstm", "--grow-prune", "--width", "8", "--density", "0.25"),
+        *("--hlstm-width", "10", "--gate-width", "6", "--stack-density", "0.3", "--seeds", "1"),
         *("--granularity", "16x1", "--distill", "0.3"),
     ]
     assert senone.main([str(a) for a in arguments]) == 0
@@ -150,11 +154,12 @@ def test_the_command_compares_grown_and_pruned_models(tmp_path, capfd):
     assert "One stream, 100 frames a call, seed 0, 1 thread:" in output
     kept = json.loads((tmp_path / "results.json").read_text())
     assert [score["model"] for score in kept["scores"]] == NAMES
-    assert {each["model"] for each in kept["latencies"]} == set(NAMES)
+    measured = json.loads((tmp_path / "latencies.json").read_text())["latencies"]
+    assert {each["model"] for each in measured} == set(NAMES)
     size = {score["model"]: score["parameters"] for score in kept["scores"]}
-    assert size["HLSTM 1x8 at 25%"] < size["LSTM 1x8"] / 2 < size["LSTM 2x8"] / 2
-    assert kept["curves"]["HLSTM 1x8 at 25%"][0]["live"][0][0] == 0
-    assert "HLSTM 1x8 at 25%" in (tmp_path / "table.txt").read_text()
+    assert size["HLSTM 1x10/6 at 25%"] < size["LSTM 1x8"] / 2 < size["LSTM 2x8"] / 2
+    assert kept["curves"]["HLSTM 1x10/6 at 25%"][0]["live"][0][0] == 0
+    assert "HLSTM 1x10/6 at 25%" in (tmp_path / "table.txt").read_text()
     assert (tmp_path / "sparsity.png").read_bytes().startswith(b"\x89PNG")
     checkpoints = {p: p.stat().st_mtime_ns for p in (tmp_path / "checkpoints").iterdir()}
     assert len(checkpoints) == 4
@@ -167,11 +172,31 @@ def test_the_command_compares_grown_and_pruned_models(tmp_path, capfd):
         score.pop("step_ms")
     assert again["scores"] == kept["scores"]
 
+    before = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.*")}
+    assert senone.main([*map(str, arguments), "--measure"]) == 0
+    after = {p.name: p.stat().st_mtime_ns for p in tmp_path.glob("*.*")}
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"latencies.json", "latencies.txt"}
+    assert senone.main([*map(str, arguments), "--measure", "--steps", "13"]) == 1
+    assert "not finished: the same command without --measure trains it" in capfd.readouterr().err
+
+    bench.main(["senone", "--run", str(tmp_path), "--out", str(tmp_path / "kept")])
+    lines = (tmp_path / "kept" / "senone_sparse.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["model"] for row in rows if row["group"] == "senone"] == NAMES
+    assert [row["way"] for row in rows if row["group"] == "senone latency"] == [
+        each["way"] for each in measured
+    ]
+    assert rows[2]["live"] and rows[2]["commit"] and rows[2]["settings"]["steps"] == 12
+    with pytest.raises(SystemExit):
+        bench.main(["senone", "--run", str(tmp_path / "kept")])
+    assert "results.json and no" in capfd.readouterr().err
+
 
 def test_an_hlstm_may_be_compared_dense():
     options = senone.parse(["--model", "hlstm"])
     assert [spec.name for spec in senone.specs(options)] == [
-        "LSTM 3x192", "LSTM 1x192", "HLSTM 1x192",
+        "LSTM 2x192", "LSTM 1x192", "HLSTM 1x512/64",
     ]  # fmt: skip
 
 
@@ -190,7 +215,7 @@ def test_an_hlstm_may_have_narrow_gates_and_another_schedule():
         ]
     )
     spec = senone.specs(options)[2]
-    assert (spec.name, spec.file_name) == ("HLSTM 1x192/8 at 15%", "hlstm-1x192-8-at-15")
+    assert (spec.name, spec.file_name) == ("HLSTM 1x512/8 at 15.5%", "hlstm-1x512-8-at-15.5")
     assert (spec.sparsity.grow_share, spec.sparsity.prune_share) == ((0.0, 0.1), (0.2, 1.0))
     model = AcousticModel(ModelSpec("HLSTM", 1, 8, gate_width=3), input_size=6, num_classes=5)
     assert model.stack.gate_hidden_size == 3
@@ -200,9 +225,10 @@ def test_an_hlstm_may_have_narrow_gates_and_another_schedule():
     ("arguments", "line"),
     [
         (["--grow-prune"], "--grow-prune goes with --model hlstm"),
-        (["--model", "hlstm", "--grow-prune", "--density", "0.7"], "must be at most --grown-den"),
-        (["--model", "hlstm", "--grow-prune", "--prune", ".2:.8"], "--grow must end before --prun"),
-        (["--model", "hlstm", "--grow-prune", "--density", "0"], "--density, above 0, and"),
+        (["--model", "hlstm", "--grow-prune", "--density", "0.9"], "must be at most --grown-den"),
+        (["--model", "hlstm", "--grow-prune", "--grow", ".2:.9"], "--grow must end before --prune"),
+        (["--measure"], "--measure goes with --model hlstm"),
+        (["--model", "hlstm", "--grow-prune", "--density", "0"], "densities at the end, above 0"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(arguments, line, capfd):

@@ -128,11 +128,11 @@ def test_gradient_norms_are_those_of_total_derivatives(kind, chunk, monkeypatch)
 
 def test_the_rate_rises_then_falls_to_nothing():
     budget = training.Budget(steps=100)
-    rates = [budget.rate_at(step) for step in range(100)]
+    rates = [budget.rate * budget.share_at(step) for step in range(100)]
     assert max(rates) <= budget.rate and rates.index(max(rates)) == 5
     assert rates[:6] == sorted(rates[:6]) and rates[5:] == sorted(rates[5:], reverse=True)
     assert 0 < rates[-1] < 0.02 * budget.rate
-    assert training.Budget(steps=1).rate_at(0) > 0
+    assert training.Budget(steps=1).share_at(0) > 0
 
 
 SPEC = ModelSpec("LTLSTM", 2, 6)

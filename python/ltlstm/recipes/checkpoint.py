@@ -78,7 +78,21 @@ def load(
         torch.set_rng_state(content["rng"])
         return Progress(**content["progress"])
     except Exception as error:  # whatever a foreign or damaged file makes torch.load raise
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(
-            f"{path} is no checkpoint of this run ({reason[0]}): delete it, or use another --out"
-        ) from error
+        raise _unusable(path, error) from error
+
+
+def steps_done(path: pathlib.Path) -> int:
+    """0 where there is no checkpoint."""
+    if not path.exists():
+        return 0
+    try:
+        return int(torch.load(path, weights_only=True, mmap=True)["progress"]["step"])
+    except Exception as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: pathlib.Path, error: Exception) -> CheckpointError:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return CheckpointError(
+        f"{path} is no checkpoint of this run ({reason[0]}): delete it, or use another --out"
+    )

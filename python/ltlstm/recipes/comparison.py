@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from ltlstm.recipes import decoding, files, latency, plots, report, scoring
-from ltlstm.recipes.checkpoint import Progress
+from ltlstm.recipes import checkpoint, decoding, files, latency, plots, report, scoring
+from ltlstm.recipes.checkpoint import CheckpointError, Progress
 from ltlstm.recipes.console import Console
 from ltlstm.recipes.models import AcousticModel, ModelSpec
 from ltlstm.recipes.report import Score
@@ -70,18 +70,46 @@ def compare(source: Source, plan: Plan, console: Console) -> None:
             runs.setdefault(spec.name, []).append(progress)
             scores.append(_score(model, corpus, seed, progress, console))
             trained.setdefault(spec.name, model)
-    times = latency.measure(trained) if plan.timed else []
 
     console.say()
     console.say(f"Test set: {_size(corpus, 'test')} split {source.split}.")
     console.say(f"Budget: {budget}.")
     text = report.table(scores)
-    if times:
-        text += f"\n\n{_timed_line(plan)}\n{latency.table(times)}"
     console.say(text)
-    _keep(scores, runs, times, text, plan, corpus, budget, console)
+    _keep(scores, runs, text, plan, corpus, budget, console)
+    if plan.timed:
+        measure(trained, plan, console)
     _picture(runs, plan, console)
     console.say(f"{time.monotonic() - began:.0f} s in all")
+
+
+def measure(trained: dict[str, AcousticModel], plan: Plan, console: Console) -> None:
+    """What the models of the first seed cost to run, printed and kept."""
+    times = latency.measure(trained)
+    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
+    text = f"One stream, {latency.FRAMES} frames a call, seed 0, {threads}:\n{latency.table(times)}"
+    console.say(f"\n{text}")
+    content = {"threads": plan.threads, "latencies": [vars(each) for each in times]}
+    path = plan.out / "latencies.json"
+    files.write_atomically(path, json.dumps(content, indent=1).encode())
+    files.write_atomically(plan.out / "latencies.txt", f"{text}\n".encode())
+    console.say(f"written: {path}, {plan.out / 'latencies.txt'}")
+
+
+def measure_again(source: Source, plan: Plan, console: Console) -> None:
+    """:func:`measure` from the checkpoints of a run that is finished; CheckpointError for others,
+    or for models that were trained with other options."""
+    corpus = prepare(source, plan, console)
+    torch.set_num_threads(plan.threads)
+    for spec in plan.specs:
+        path = checkpoint_path(spec, corpus, plan, 0)
+        if checkpoint.steps_done(path) < plan.budget.steps:
+            raise CheckpointError(
+                f"{path} is not there or not finished: the same command without --measure trains it"
+            )
+    measure(
+        {s.name: _train(s, corpus, plan, 0, None, console)[0] for s in plan.specs}, plan, console
+    )
 
 
 def prepare(source: Source, plan: Plan, console: Console) -> Corpus:
@@ -115,18 +143,14 @@ def _size(corpus: Corpus, split: str) -> str:
 def _budget_line(plan: Plan, corpus: Corpus) -> str:
     budget = plan.budget
     frames = budget.steps * budget.batch * budget.frames
+    own = "".join(f" ({spec.name} {spec.rate:g})" for spec in plan.specs if spec.rate is not None)
     epochs = frames / len(corpus.splits["train"].features)
     return (
         f"{budget.steps:,} steps of {budget.batch} x {budget.frames} frames of "
         f"{features.FRAME_PERIOD * 1000:.0f} ms ({epochs:.1f} times the training set), "
-        f"Adam {budget.rate:g}, {plan.seeds} seed{'s' if plan.seeds > 1 else ''}, "
+        f"Adam {budget.rate:g}{own}, {plan.seeds} seed{'s' if plan.seeds > 1 else ''}, "
         f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
     )
-
-
-def _timed_line(plan: Plan) -> str:
-    threads = f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    return f"One stream, {latency.FRAMES} frames a call, seed 0, {threads}:"
 
 
 def checkpoint_path(spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int) -> pathlib.Path:
@@ -201,7 +225,6 @@ def _score(
 def _keep(
     scores: list[Score],
     runs: plots.Runs,
-    times: list[latency.Latency],
     text: str,
     plan: Plan,
     corpus: Corpus,
@@ -220,7 +243,6 @@ def _keep(
             "skipped": corpus.skipped,
         },
         "scores": [vars(score) for score in scores],
-        "latencies": [vars(each) for each in times],
         "curves": {
             name: [
                 {

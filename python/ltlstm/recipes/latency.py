@@ -82,7 +82,7 @@ def ways_to_run(model: AcousticModel) -> list[tuple[str, AcousticModel]]:
     elif isinstance(stack, HLSTM):
         masked = copy.deepcopy(stack).train()  # in training nothing is compiled
         ways = [("masked", _with_stack(plain, masked)), ("dense", _with_stack(plain, dense(stack)))]
-        if getattr(stack, "compile_sparse", bool)():
+        if stack.compile_sparse():
             ways.append(("compiled sparse", plain))
     else:
         ways = [("masked", plain)]

@@ -31,12 +31,13 @@ class Sparsity:
     """How a model is grown and pruned: densities, when, and which weights go together."""
 
     target: float
-    seed: float = 0.4
-    grown: float = 0.6
-    granularity: str = "element"
-    grow_share: tuple[float, float] = (0.05, 0.25)  # of the training, in which it grows
-    prune_share: tuple[float, float] = (0.35, 0.75)
-    distill: float = 0.0  # share of the loss that is the distance to the dense model's posteriors
+    seed: float = 0.5
+    grown: float = 0.8
+    granularity: str = "bank"
+    grow_share: tuple[float, float] = (0.02, 0.12)  # of the training, in which it grows
+    prune_share: tuple[float, float] = (0.15, 0.6)
+    prunings: int = 40
+    distill: float = 0.7  # share of the loss that is the distance to the dense model's posteriors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,7 @@ class ModelSpec:
     hidden_size: int
     sparsity: Sparsity | None = None
     gate_width: int | None = None  # of an HLSTM, where it is not hidden_size
+    rate: float | None = None  # Adam's at its highest, where it is not the budget's
 
     @property
     def name(self) -> str:
@@ -104,13 +106,6 @@ def default_specs(depth: int, width: int) -> list[ModelSpec]:
     return [shallow, *(ModelSpec(kind, depth, width) for kind in kinds)]
 
 
-def hidden_gate_specs(
-    depth: int, width: int, sparsity: Sparsity | None, gate_width: int | None = None
-) -> list[ModelSpec]:
-    """The dense stack, one LSTM layer and one HLSTM layer; with ``sparsity`` the HLSTM and the
-    stack are grown and pruned, by the same schedule."""
-    specs = [ModelSpec("LSTM", depth, width), ModelSpec("LSTM", 1, width)]
-    specs.append(ModelSpec("HLSTM", 1, width, sparsity, gate_width))
-    if sparsity is not None:
-        specs.append(ModelSpec("LSTM", depth, width, sparsity))
-    return specs
+def hidden_gate_specs(depth: int, width: int, *others: ModelSpec) -> list[ModelSpec]:
+    """The dense stack, which is what a teacher is, and one LSTM layer; then the others."""
+    return [ModelSpec("LSTM", depth, width), ModelSpec("LSTM", 1, width), *others]

@@ -42,11 +42,12 @@ class Budget:
     warm_up: float = 0.05  # share of the steps in which the rate rises; it then falls to 0
     clip: float = 1.0  # the gradient's norm at most
 
-    def rate_at(self, step: int) -> float:
+    def share_at(self, step: int) -> float:
+        """Of the highest rate."""
         rise = max(1.0, self.warm_up * self.steps)
         if step < rise:
-            return self.rate * (step + 1) / (rise + 1)
-        return self.rate * (self.steps - step) / (self.steps - rise)
+            return (step + 1) / (rise + 1)
+        return (self.steps - step) / (self.steps - rise)
 
 
 @dataclasses.dataclass
@@ -122,6 +123,7 @@ def _grow_prune(
         grown=wanted.grown,
         grow_share=wanted.grow_share,
         prune_share=wanted.prune_share,
+        prunings=wanted.prunings,
     )
     readers = {"stack": ["output"]}
     return GrowPrune(
@@ -147,7 +149,7 @@ def _step(
     began = time.perf_counter()
     chunk = streams.chunk(progress.step)
     for group in optimizer.param_groups:
-        group["lr"] = budget.rate_at(progress.step)
+        group["lr"] = (model.spec.rate or budget.rate) * budget.share_at(progress.step)
     logits, state = model(chunk.features, progress.state, chunk.reset)
     loss = cross_entropy(logits.flatten(0, 1), chunk.labels.flatten(), ignore_index=IGNORED)
     share = model.spec.sparsity.distill if model.spec.sparsity is not None else 0.0

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m bench senone`: keeps what a run of the senone recipe found beside the benchmarks."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import record
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Appends a line a model and seed, and one a way to run a model."""
+    parser = argparse.ArgumentParser(prog="python -m bench senone", description=__doc__)
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=Path("runs/hlstm"),
+        metavar="FOLDER",
+        help="the recipe's --out, on this machine at this commit (runs/hlstm)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=record.RESULTS, metavar="FOLDER", help="of the results"
+    )
+    options = parser.parse_args(arguments)
+    files = [options.run / name for name in ("results.json", "latencies.json")]
+    missing = [str(path) for path in files if not path.exists()]
+    if missing:
+        parser.error(f"no {' and no '.join(missing)}: the recipe writes them, with --grow-prune")
+    results, measured = (json.loads(path.read_text()) for path in files)
+    path = options.out / "senone_sparse.jsonl"
+    facts = record.facts()
+    shared = {name: results[name] for name in ("budget", "settings", "threads")}
+    for score in results["scores"]:
+        curve = results["curves"][score["model"]][score["seed"]]
+        points = {name: curve[name] for name in ("dev_errors", "live")}
+        record.append(path, {"group": "senone", **facts, **shared, **score, **points})
+    for each in measured["latencies"]:
+        row = {"group": "senone latency", **facts, "threads": measured["threads"], **each}
+        record.append(path, row)
+    print(f"{len(results['scores'])} models and {len(measured['latencies'])} latencies: {path}")
