@@ -43,6 +43,8 @@ constexpr double kWarpShared = 64, kWarpL2 = 8;
 constexpr double kEfficiency = 0.6;
 // Elements that a batch row and unit move to or from memory in a step: gates in and out, c, h.
 constexpr double kTraffic = 11, kTrafficInference = 5;
+// us until a kernel starts that had to wait for another.
+constexpr double kStart = 3;
 // SMs of the machine that `product_rate` is of.
 constexpr double kAllSms = 132;
 
@@ -104,6 +106,12 @@ double step_us(const TimeLoop& loop, const LoopProblem& p, const Machine& m, int
   const double waves = double(ceil_div(groups, resident)) * loop.passes;
   const double moved = (p.training ? kTraffic : kTrafficInference) * p.element * p.directions;
   return std::max(us * waves, 1e6 * moved * p.N * p.H / m.memory);
+}
+
+double launch_us(const TimeLoop& loop, const Machine& m) {
+  const double bytes = double(loop.shared_bytes), blocks = double(loop.blocks) * loop.groups;
+  const double load = std::max(bytes / (m.l2_bytes * m.clock), bytes * blocks / m.l2_total);
+  return 1e6 * load + kStart;
 }
 
 double product_us(double operations, double share, int element, const Machine& m) {

@@ -43,6 +43,9 @@ struct LoopProblem {
 double step_us(const TimeLoop& loop, const LoopProblem& problem, const Machine& machine,
                int64_t resident);
 
+// Microseconds that a launch takes beside its steps: it starts, and loads the weights.
+double launch_us(const TimeLoop& loop, const Machine& machine);
+
 // Microseconds of a product of so many operations on a share of the SMs.
 double product_us(double operations, double share, int element, const Machine& machine);
 

@@ -40,6 +40,7 @@ void check(const PlanProblem& p, const DeviceFacts& d, const Wanted& wanted) {
     require(resident >= 0, "clusters", "not be negative", resident);
   require(wanted.blocks >= 0, "blocks", "not be negative", wanted.blocks);
   require(wanted.columns >= 0, "columns", "not be negative", wanted.columns);
+  require(wanted.chunk >= 0, "chunk", "not be negative", wanted.chunk);
   for (const Regime regime : wanted.regimes) {
     require(regime < Regime::kStreamed, "regimes", "be block, cluster or grid", int64_t(regime));
   }
@@ -83,20 +84,35 @@ struct Schedule {
   std::optional<Lanes> lanes;
 };
 
+// No more at once: a lane costs a stream, and torch keeps a workspace for each.
+constexpr int64_t kMostLanes = 4;
+
 // Side by side the stack may be faster with fewer SMs for a recurrence: in quarters of all of them
 // beside the layer lane, or an equal share for each layer of a wavefront.
 Schedule side_by_side_at_best(const PlanProblem& p, const DeviceFacts& device,
                               const Wanted& wanted) {
   Schedule best;
-  for (const int part : {4, 3, 2, 1}) {
-    const int sms = p.trajectory ? device.sms * part / 4 : int(device.sms / p.L);
-    if (sms == 0) break;
-    Search found = search(p, device, wanted, sms);
-    const auto lanes = found.loops ? side_by_side(p, device, *found.loops) : std::nullopt;
+  const int most = int(p.trajectory ? 4 : std::min(p.L, kMostLanes));
+  for (int part = most; part >= (p.trajectory ? 1 : 2); --part) {
+    const int sms = p.trajectory ? device.sms * part / 4 : device.sms / part;
+    if (sms == 0) continue;
+    DeviceFacts shared = device;
+    if (!p.trajectory)
+      for (int& resident : shared.clusters) resident /= part;
+    Search found = search(p, shared, wanted, sms);
+    if (!found.loops) continue;
+    const auto lanes = side_by_side(p, device, *found.loops, part, wanted.chunk);
     if (lanes && (!best.lanes || lanes->us < best.lanes->us)) best = {std::move(found), lanes};
-    if (!p.trajectory) break;
   }
   return best;
+}
+
+// Whether to take it.
+bool preferred(const Lanes& beside, const Lanes& lanes, const PlanProblem& p,
+               const Wanted& wanted) {
+  if (p.trajectory && wanted.overlap) return *wanted.overlap;
+  if (!p.trajectory && wanted.chunk > 0) return true;
+  return beside.us < lanes.us * worth(p);
 }
 
 std::string describe(const TimeLoop& loop) {
@@ -129,19 +145,30 @@ std::string reasons(const char* pass, const std::vector<Offer>& found, const Tim
   return text;
 }
 
-std::string lanes_reason(const Lanes& lanes, bool trajectory) {
+std::string lanes_reason(const Lanes& lanes, const PlanProblem& p) {
   char text[256];
+  const bool trajectory = p.trajectory;
   const char* beside = trajectory ? "the layer lane beside the time lane" : "layers as a wavefront";
   if (lanes.overlap) {
-    std::snprintf(text, sizeof(text),
-                  "%s, %d SMs for the recurrence and %d beside it: modelled %.2f us a step of the "
-                  "stack, back to back %.2f",
-                  beside, lanes.time_sms, lanes.layer_sms, lanes.us, lanes.other_us);
+    const int line = std::snprintf(text, sizeof(text), "%s, in chunks of %lld steps, ", beside,
+                                   static_cast<long long>(lanes.chunk));
+    char* at = text + line;
+    const size_t left = sizeof(text) - line;
+    const int shares =
+        trajectory ? std::snprintf(at, left, "%d SMs for the recurrence and %d beside it",
+                                   lanes.time_sms, lanes.layer_sms)
+                   : std::snprintf(at, left, "%d at once, %d SMs for the recurrence of each",
+                                   lanes.at_once, lanes.time_sms);
+    std::snprintf(at + shares, left - shares,
+                  ": modelled %.2f us a step of the stack, back to back %.2f", lanes.us,
+                  lanes.other_us);
   } else if (lanes.other_us > 0) {
     std::snprintf(text, sizeof(text), "back to back: modelled %.2f us a step of the stack, %s %.2f",
                   lanes.us, beside, lanes.other_us);
+  } else if (!trajectory && p.L > 1 && p.directions == 1) {
+    return "back to back: no chunks that pay, or no SMs for two layers at once";
   } else {
-    std::snprintf(text, sizeof(text), "back to back: nothing to run beside the recurrence");
+    return "back to back: nothing to run beside the recurrence";
   }
   return text;
 }
@@ -176,13 +203,13 @@ Plan make_plan(const PlanProblem& problem, const DeviceFacts& device, const Want
   if (!found.loops) {
     std::string reason = reasons("forward", found.forward, aten());
     if (problem.training) reason += "\n" + reasons("backward", found.backward, aten());
-    return {aten(), aten(), {false, 0, 0, problem.T, 0, 0}, reason};
+    return {aten(), aten(), {false, 1, 0, 0, problem.T, 0, 0}, reason};
   }
   Lanes lanes = back_to_back(problem, device, *found.loops);
   Schedule beside = side_by_side_at_best(problem, device, wanted);
   if (beside.lanes) {
     lanes.other_us = beside.lanes->us;
-    if (beside.lanes->us < lanes.us * worth(problem)) {
+    if (preferred(*beside.lanes, lanes, problem, wanted)) {
       beside.lanes->other_us = lanes.us;
       lanes = *beside.lanes;
       found = std::move(beside.found);
@@ -192,7 +219,7 @@ Plan make_plan(const PlanProblem& problem, const DeviceFacts& device, const Want
   if (problem.training) {
     reason += "\n" + reasons("backward", found.backward, found.loops->backward);
   }
-  reason += "\nlanes: " + lanes_reason(lanes, problem.trajectory);
+  reason += "\nlanes: " + lanes_reason(lanes, problem);
   return {found.loops->forward, found.loops->backward, lanes, reason};
 }
 

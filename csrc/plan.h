@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,16 +40,19 @@ void assume_clusters(DeviceFacts& facts);
 // What narrows the choice, for tests and measurements. Empty or 0: the model chooses.
 struct Wanted {
   std::vector<Regime> regimes;
-  int blocks = 0;   // of a group
-  int columns = 0;  // of a group
+  int blocks = 0;     // of a group
+  int columns = 0;    // of a group
+  int64_t chunk = 0;  // steps, where lanes run side by side; of a stack they do if less than T
+  std::optional<bool> overlap;  // of a trajectory: side by side
 };
 
 // The time lane beside the layer lane, or the layers of a stack as a wavefront over chunks of time.
 struct Lanes {
   bool overlap;     // else back to back on one stream
+  int at_once;      // lanes: of a wavefront a layer each, else 1 or 2
   int time_sms;     // of the recurrence of one layer
   int layer_sms;    // of what runs beside it
-  int64_t chunk;    // steps after which the other lane may start; T where back to back
+  int64_t chunk;    // steps after which another lane may start; T where back to back
   double us;        // modelled microseconds a step of the whole stack, as chosen
   double other_us;  // of the schedule not chosen
 };

@@ -25,4 +25,6 @@ def plan(
     regimes: Sequence[str],
     blocks: int,
     columns: int,
+    chunk: int,
+    overlap: bool | None,
 ) -> dict[str, Any]: ...

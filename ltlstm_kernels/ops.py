@@ -16,6 +16,7 @@ operators take them stacked, or None (AOTInductor hands an empty list over as No
 raise RuntimeError.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ class Stack(NamedTuple):
     c_n: Tensor  # (L*dirs, N, H)
     hidden: Tensor  # (L-1, *, Q), outputs of the layers below the last, before dropout
     cells: Tensor  # (L*dirs, *, H)
-    gates: Tensor  # (L*dirs, *, 4H), not differentiable
+    gates: Tensor  # (L*dirs, *, 4H), not differentiable; also empty where computed again
 
 
 class Trajectory(NamedTuple):
@@ -190,6 +191,12 @@ def _state_dtype(input: Tensor) -> torch.dtype:
     return torch.float32 if half else input.dtype
 
 
+def _keeps_gates(input: Tensor, save: bool) -> bool:
+    """Not where LTLSTM_CUDA_RECOMPUTE=1 has the backward on CUDA compute them again."""
+    asked = input.is_cuda and os.environ.get("LTLSTM_CUDA_RECOMPUTE") == "1"
+    return save and not asked
+
+
 def _time_lane_fake(input, h0, c0, bidirectional, save, top):
     """Outputs of the time lane; `top` says whether `hidden` holds the last layer's as well."""
     rows, dirs, H = input.shape[:-1], 2 if bidirectional else 1, c0.shape[2]
@@ -198,7 +205,8 @@ def _time_lane_fake(input, h0, c0, bidirectional, save, top):
     wide = (*rows, dirs * h0.shape[2])
     new = input.new_empty
     cells = new((states, *rows, H), dtype=_state_dtype(input))
-    return new(wide), *_like((h0, c0)), new((hidden, *wide)), cells, new((states, *rows, 4 * H))
+    gates = new((states if _keeps_gates(input, save) else 0, *rows, 4 * H))
+    return new(wide), *_like((h0, c0)), new((hidden, *wide)), cells, gates
 
 
 def _lstm_stack_forward_fake(input, h0, c0, weights, masks, batch_sizes, reset, *flags):
@@ -214,7 +222,7 @@ def _lt_lstm_forward_fake(input, h0, c0, weights, traj_weights, masks, batch_siz
     new = input.new_empty
     below = new((max(layers - 1, 0), *wide))
     cells = new((layers, *rows, G), dtype=_state_dtype(input))
-    return *time, below, cells, new((layers, *rows, 4 * G))
+    return *time, below, cells, new((layers if _keeps_gates(input, save) else 0, *rows, 4 * G))
 
 
 def _lstm_stack_backward_fake(*arguments):

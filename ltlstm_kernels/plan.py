@@ -60,6 +60,7 @@ class Lanes(NamedTuple):
     """Side by side or back to back; the fields as in csrc/plan.h."""
 
     overlap: bool
+    at_once: int
     time_sms: int
     layer_sms: int
     chunk: int
@@ -88,12 +89,15 @@ def make_plan(
     regimes: tuple[str, ...] = (),
     blocks: int = 0,
     columns: int = 0,
+    chunk: int = 0,
+    overlap: bool | None = None,
 ) -> Plan:
     """The plan for this shape on this device.
 
-    dtype: of the weights. regimes, blocks, columns: what to narrow the choice to, for tests and
-    measurements; empty or 0 leaves it to the model. Raises ValueError for sizes or facts that
-    cannot be, RuntimeError where the library _C is missing.
+    dtype: of the weights. regimes, blocks, columns, chunk (steps), overlap (of a trajectory): what
+    to narrow the choice to, for tests and measurements; empty, 0 or None leaves it to the model.
+    Raises ValueError for sizes or facts that cannot be, RuntimeError where the library _C is
+    missing.
     """
     library = ltlstm_kernels.libraries()["_C"]
     if not library.loaded:
@@ -108,6 +112,8 @@ def make_plan(
         regimes=regimes,
         blocks=blocks,
         columns=columns,
+        chunk=chunk,
+        overlap=overlap,
     )
     return Plan(
         TimeLoop(**found["forward"]),

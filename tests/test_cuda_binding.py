@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA operators over emulated kernels: values, gradients, streams, errors, modules."""
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ import ltlstm
 from cases import EVERYTHING, Case, arguments
 from emulated_library import OPERATORS, emulated
 from ltlstm_kernels import ops
+from ltlstm_kernels.plan import DeviceFacts, Shape, make_plan
 from operators import Named, assert_identical, call, check, names, operator, poisoned_memory, run
 
 CASES = [
@@ -23,10 +23,16 @@ CASES = [
     Case(T=4, N=3, D=5, H=40, L=2, P=17, reset=True, dropout=True),
     Case(T=3, N=20, D=9, H=72, dropout=True, L=2),
 ]
-DEEP = Case(T=4, N=3, D=6, H=24, L=3, dropout=True)
+DEEP = Case(T=5, N=3, D=6, H=24, L=3, dropout=True)
+IN_CHUNKS = [
+    DEEP,
+    Case(T=7, N=6, D=5, H=16, L=2, packed=True, peephole=True, reset=True),
+    Case(T=4, N=3, D=5, H=24, L=5, P=9, peephole=True, reset=True, dropout=True),
+]
 REGIMES = ("block", "cluster", "grid")
 HALF = (torch.bfloat16, torch.float16)
-ORDERS = range(7)  # seeds: each another order of the streams, within what the events allow
+EMULATED = DeviceFacts(90, 132, 232_448, 65_536, (132, 66, 32, 15, 7))
+ORDERS = (1, 2, 0, 3, 6)  # seeds: each another order of the streams, within what the events allow
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +76,16 @@ def test_an_unknown_regime_is_refused(calls: Counter[str], monkeypatch: pytest.M
 
 def result(
     monkeypatch: pytest.MonkeyPatch,
-    seed: int,
-    side_by_side: bool,
+    case: Case,
+    lanes: int,
+    seed: int = 0,
+    side_by_side: bool = False,
+    chunk: int = 0,
     way: str = "",
     dropped: int = -1,
 ) -> Named:
-    """Outputs and gradients of DEEP; wait number `dropped` is left out of the pass `way`."""
+    """Outputs and gradients; wait number `dropped` is left out of the pass `way`. Side by side in
+    chunks of so many steps, or back to back."""
 
     def how(case: Case, made: dict[str, Any]) -> Named:
         monkeypatch.setenv("EMULATOR_DROP_WAIT", str(dropped if way == "forward" else -1))
@@ -83,16 +93,22 @@ def result(
         monkeypatch.setenv("EMULATOR_DROP_WAIT", str(dropped if way == "backward" else -1))
         return found
 
+    monkeypatch.setenv("LTLSTM_CUDA_CHUNK", str(chunk if side_by_side else case.T))
     monkeypatch.setenv("EMULATOR_SEED", str(seed))
-    return run(how, DEEP, arguments(DEEP, torch.float32, lanes=2), names(2))
+    return run(how, case, arguments(case, torch.float32, lanes), names(lanes))
 
 
+# Two rows or more in each chunk: the product of a single one sums in another order.
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize(
+    ("case", "chunk"), [*((case, 2) for case in IN_CHUNKS), (DEEP, 3)], ids=str
+)
 def test_whatever_order_the_streams_run_in(
-    calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+    case: Case, lanes: int, chunk: int, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = result(monkeypatch, 0, side_by_side=False)  # back to back there is one order
-    for seed, side_by_side in itertools.product(ORDERS, (True, False)):
-        assert_identical(result(monkeypatch, seed, side_by_side), expected)
+    expected = result(monkeypatch, case, lanes)  # back to back, all steps at once
+    for seed in ORDERS:
+        assert_identical(result(monkeypatch, case, lanes, seed, True, chunk), expected)
 
 
 def agrees(found: Named, expected: Named) -> bool:
@@ -103,17 +119,78 @@ def agrees(found: Named, expected: Named) -> bool:
     return True
 
 
-# Of each operator the lanes wait twice for the caller, once a layer for each other, and then the
-# caller waits for both.
-@pytest.mark.parametrize("wait", range(2, 2 + DEEP.L))
+@pytest.mark.parametrize(("lanes", "layers", "steps"), [(2, 2, 4), (2, 2, 2), (1, 3, 2)])
 @pytest.mark.parametrize("way", ["forward", "backward"])
 def test_a_wait_left_out_is_seen(
-    way: str, wait: int, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+    way: str,
+    lanes: int,
+    layers: int,
+    steps: int,
+    calls: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = result(monkeypatch, 0, side_by_side=False)
+    case = Case(T=4, N=3, D=6, H=16, L=layers)
+    expected = result(monkeypatch, case, lanes)
+    shape = Shape(case.T, case.N, case.H, case.H, layers, training=True, trajectory=lanes == 2)
+    planned = make_plan(shape, torch.float32, EMULATED, chunk=steps, overlap=True).lanes
+    assert planned.overlap and planned.chunk == steps
+    streams = planned.at_once  # the first waits are for the caller, a lane each
+    waits = (layers if lanes == 2 else layers - 1) * (case.T // steps)
     with poisoned_memory():
-        seen = [agrees(result(monkeypatch, seed, True, way, wait), expected) for seed in ORDERS]
-    assert not all(seen)
+        for wait in range(streams, streams + waits):
+            found = (
+                result(monkeypatch, case, lanes, seed, True, steps, way, wait) for seed in ORDERS
+            )
+            assert not all(agrees(one, expected) for one in found), wait
+
+
+@pytest.mark.parametrize("case", [*CASES[1:4], *IN_CHUNKS[1:]], ids=str)
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_gates_computed_again(
+    case: Case, lanes: int, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept(case: Case, made: dict[str, Any]) -> dict[str, torch.Tensor]:
+        outputs = call(case, made, save=True)
+        assert outputs[5].shape[0] == 0 and (lanes == 1 or outputs[8].shape[0] == 0)
+        return stored(case, made)
+
+    monkeypatch.setenv("LTLSTM_CUDA_RECOMPUTE", "1")
+    for dtype in (torch.float32, torch.bfloat16)[: 1 + (case in CASES)]:
+        check(case, dtype, lanes, how=kept)
+    monkeypatch.setenv("LTLSTM_CUDA_CHUNK", "2")
+    check(case, torch.float32, lanes, how=lambda *a: operator(*a, side_by_side=True))
+
+
+def test_training_that_keeps_no_gates_keeps_less(
+    calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    T, N, H, L = 6, 4, 32, 3
+    module = ltlstm.LTLSTM(H, H, L)
+
+    def saved_bytes(recompute: int) -> int:
+        monkeypatch.setenv("LTLSTM_CUDA_RECOMPUTE", str(recompute))
+        found: dict[int, int] = {}
+
+        def pack(t: torch.Tensor) -> torch.Tensor:
+            found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            module(torch.zeros(T, N, H, requires_grad=True))
+        return sum(found.values())
+
+    gates = 2 * L * T * N * 4 * H  # of both lanes
+    assert saved_bytes(0) - saved_bytes(1) == gates * 4
+    monkeypatch.setenv("LTLSTM_CUDA_RECOMPUTE", "yes")
+    with pytest.raises(RuntimeError, match="LTLSTM_CUDA_RECOMPUTE must be 0 or 1, got yes"):
+        call(CASES[0], arguments(CASES[0], torch.float32))
+
+
+def test_a_chunk_is_a_number_of_steps(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for bad in ("0", "-1", "many", "3s"):
+        monkeypatch.setenv("LTLSTM_CUDA_CHUNK", bad)
+        with pytest.raises(RuntimeError, match=f"CHUNK must be a positive .* steps, got {bad}"):
+            call(CASES[0], arguments(CASES[0], torch.float32))
 
 
 def test_inference_keeps_nothing(calls: Counter[str]) -> None:

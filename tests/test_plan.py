@@ -6,6 +6,7 @@ Tables over real devices and shapes; nothing here needs a GPU.
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ def shapes() -> Iterator[Shape]:
         yield Shape(200, N, H, H, directions=2, training=True)
         yield Shape(200, N, H, H, L=6, training=True, trajectory=True)
         yield Shape(1, N, H, H, L=6)
+        yield Shape(500, N, H, H, L=6)
 
 
 def loops(plan: Plan) -> list[TimeLoop]:
@@ -68,7 +70,12 @@ def test_no_plan_asks_for_more_than_the_device_has(name: str, dtype: torch.dtype
                 assert loop.blocks == 1
         lanes = plan.lanes
         assert 0 <= lanes.time_sms <= device.sms
-        assert lanes.time_sms + lanes.layer_sms <= device.sms
+        # What persists beside each other is resident together, or would wait for ever.
+        recurrences = 1 if shape.trajectory else lanes.at_once
+        assert recurrences * lanes.time_sms + lanes.layer_sms <= device.sms
+        if recurrences > 1:
+            for loop in loops(plan):
+                assert resident(loop, device) >= recurrences * loop.groups, shape
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -90,7 +97,10 @@ def test_every_shape_has_a_plan_that_covers_it(name: str, dtype: torch.dtype) ->
             assert loop.projected * loop.blocks >= (shape.P if loop.projected else 0), shape
             assert loop.us > 0
             assert loop.warps % loop.k_splits == 0
-        assert 1 <= plan.lanes.chunk <= shape.T
+        lanes = plan.lanes
+        assert lanes.overlap == (lanes.at_once > 1) and lanes.at_once <= 4
+        assert 1 <= lanes.chunk <= shape.T and (lanes.overlap or lanes.chunk == shape.T)
+        assert lanes.chunk == shape.T or shape.directions == 1
         assert (dtype == torch.float64) <= (regimes == {"aten"})
 
 
@@ -174,12 +184,40 @@ def test_lanes_side_by_side_where_the_model_gains(H: int, N: int, overlap: bool)
 
 def test_a_deep_stack_is_a_wavefront_of_narrow_layers() -> None:
     plan = make_plan(Shape(512, 16, 512, 512, 4), torch.bfloat16, H100)
-    assert plan.lanes.overlap and plan.lanes.time_sms <= 132 // 4
+    assert plan.lanes.overlap and plan.lanes.at_once * plan.lanes.time_sms <= 132
     assert plan.lanes.us < plan.lanes.other_us / 1.5
+    assert ", in chunks of " in plan.reason and f" {plan.lanes.at_once} at once, " in plan.reason
     both = make_plan(Shape(512, 16, 512, 512, 4, directions=2), torch.bfloat16, H100)
     assert not both.lanes.overlap  # the next layer needs both ends of this one
     one = make_plan(Shape(512, 16, 512, 512), torch.bfloat16, H100)
     assert not one.lanes.overlap and one.reason.endswith("nothing to run beside the recurrence")
+
+
+def test_chunks_are_long_enough_to_pay_for_their_launches() -> None:
+    def chunk(T: int, **shape: Any) -> int:
+        lanes = make_plan(Shape(T, 16, 512, 512, 4, **shape), torch.bfloat16, H100).lanes
+        return lanes.chunk if lanes.overlap else T
+
+    found = [chunk(T) for T in (100, 500, 4000)]
+    assert found == sorted(found) and 16 <= found[0] < 100 and 32 <= found[-1] < 4000
+    assert chunk(8) == 8
+    assert chunk(8, trajectory=True) == 8
+
+
+def test_chunks_can_be_asked_for() -> None:
+    stack, trajectory = Shape(9, 3, 16, 16, 3), Shape(9, 3, 16, 16, 3, trajectory=True)
+    for steps, expected in ((2, 2), (8, 8), (9, 9), (100, 9)):
+        lanes = make_plan(stack, torch.float32, H100, chunk=steps).lanes
+        assert lanes.chunk == expected and lanes.overlap == (expected < 9)
+        lanes = make_plan(trajectory, torch.float32, H100, chunk=steps, overlap=True).lanes
+        assert lanes.chunk == expected and lanes.overlap and lanes.at_once == 2
+        lanes = make_plan(trajectory, torch.float32, H100, chunk=steps, overlap=False).lanes
+        assert lanes.chunk == 9 and not lanes.overlap
+    both = trajectory._replace(directions=2)
+    lanes = make_plan(both, torch.float32, H100, chunk=2, overlap=True).lanes
+    assert lanes.overlap and lanes.chunk == 9
+    with pytest.raises(ValueError, match="plan: chunk must not be negative, got -1"):
+        make_plan(stack, torch.float32, H100, chunk=-1)
 
 
 def test_the_choice_can_be_narrowed() -> None:

@@ -7,6 +7,7 @@
 
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #pragma weak aoti_torch_get_current_cuda_stream
 #pragma weak torch_get_cuda_stream_from_pool
@@ -49,15 +50,13 @@ void* current_stream(int device) {
   return stream;
 }
 
-void* side_stream(int device, Side side) {
+void* side_stream(int device, int lane, bool urgent) {
   static std::mutex mutex;
-  static std::map<std::pair<int, Side>, void*> known;
+  static std::map<std::tuple<int, int, bool>, void*> known;
   const std::lock_guard<std::mutex> locked(mutex);
-  void*& stream = known[{device, side}];
-  // The recurrence goes first where both want an SM: everything waits for it.
+  void*& stream = known[{device, lane, urgent}];
   if (stream == nullptr)
-    STABLE_TORCH_ERROR_CODE_CHECK(
-        torch_get_cuda_stream_from_pool(side == Side::kTime, device, &stream));
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_get_cuda_stream_from_pool(urgent, device, &stream));
   return stream;
 }
 

@@ -35,10 +35,8 @@ DeviceFacts device_facts(int device);
 // The stream that torch's caller works on.
 void* current_stream(int device);
 
-// One stream a device for each lane, the same at every call: torch keeps a cuBLAS workspace a
-// stream.
-enum class Side { kTime, kLayer };
-void* side_stream(int device, Side side);
+// Stream `lane` of a device, the same at every call: torch keeps a cuBLAS workspace a stream.
+void* side_stream(int device, int lane, bool urgent);
 
 // f's ATen calls go to this stream. Nothing in f may allocate: it would be from the stream's pool.
 void run_on(int device, void* stream, const std::function<void()>& f);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two lanes of an operator as streams, and the work that goes into one of them.
+// The lanes of an operator as streams, and the work that goes into one of them.
 //
 // An operator forks from its caller's stream and joins it before it returns: to the caller, the
 // allocator and a graph capture it is one stream. All memory is the caller's stream's, and what a
@@ -28,13 +28,14 @@ class Lanes;
 // Where work goes, and where its memory comes from.
 class Lane {
  public:
-  Lane(Lanes& lanes, void* stream) : lanes_(lanes), stream(stream) {}
+  Lane(Lanes& lanes, int index, void* stream) : lanes_(lanes), index(index), stream(stream) {}
 
   Tensor empty(const Tensor& like, Shape sizes) const;  // of like's dtype
   Tensor empty_float(const Tensor& like, Shape sizes) const;
   Tensor zero(const Tensor& like, Shape sizes) const;
   Tensor zero_float(const Tensor& like, Shape sizes) const;
   Tensor ones(const Tensor& like, Shape sizes) const;
+  void clear(const Tensor& t) const { fill(t, 0); }
 
   // f(), whose ATen calls go to this lane and allocate nothing.
   void run(const std::function<void()>& f) const;
@@ -89,44 +90,58 @@ class Lane {
   }
 
  private:
-  Tensor filled(const Tensor& made, double value) const;
+  void fill(const Tensor& t, double value) const {
+    run([=] { STABLE_TORCH_ERROR_CODE_CHECK(LTLSTM_ATEN(fill__Scalar)(t.get(), value)); });
+  }
+  Tensor filled(const Tensor& made, double value) const {
+    fill(made, value);
+    return made;
+  }
   Lanes& lanes_;
 
  public:
+  const int index;
   void* const stream;  // a cudaStream_t
 };
 
 class Lanes {
  public:
-  // Side by side, or both on the caller's stream.
-  Lanes(const Tensor& on, bool overlap)
-      : device_(on.get_device_index()),
-        caller_(current_stream(device_)),
-        overlap_(overlap),
-        time(*this, overlap ? side_stream(device_, Side::kTime) : caller_),
-        layer(*this, overlap ? side_stream(device_, Side::kLayer) : caller_) {
-    if (!overlap) return;
+  // So many streams, of which the first `urgent` go first where several want an SM; one is the
+  // caller's own.
+  Lanes(const Tensor& on, int count, int urgent)
+      : device_(on.get_device_index()), caller_(current_stream(device_)) {
+    lanes_.reserve(count);  // lanes are referred to
+    for (int k = 0; k < count; ++k)
+      lanes_.emplace_back(*this, k, count > 1 ? side_stream(device_, k, k < urgent) : caller_);
+    if (!overlap()) return;
     const cudaEvent_t start = recorded(caller_);
-    for (const Lane* lane : {&time, &layer}) wait(*lane, start);
+    for (const Lane& lane : lanes_) wait(lane, start);
   }
   Lanes(const Lanes&) = delete;
   ~Lanes() {
-    if (overlap_)
-      for (const Lane* lane : {&time, &layer})
-        cudaStreamWaitEvent(static_cast<cudaStream_t>(caller_), recorded(lane->stream), 0);
+    if (overlap())
+      for (const Lane& lane : lanes_)
+        cudaStreamWaitEvent(static_cast<cudaStream_t>(caller_), recorded(lane.stream), 0);
     finish(caller_);
     for (const cudaEvent_t event : events_) cudaEventDestroy(event);
   }
 
-  // What `after` gets from now on waits for all that `before` has got.
-  void follow(const Lane& before, const Lane& after) {
-    if (overlap_) wait(after, recorded(before.stream));
+  // In turn, as often as asked for.
+  const Lane& of(int64_t index) const { return lanes_[index % count()]; }
+  int64_t count() const { return static_cast<int64_t>(lanes_.size()); }
+  bool overlap() const { return lanes_.size() > 1; }
+
+  // All that a lane has got so far; null where there is one stream and its order is enough.
+  cudaEvent_t mark(const Lane& lane) { return overlap() ? recorded(lane.stream) : nullptr; }
+  // What a lane gets from now on waits for a mark of another.
+  static void wait(const Lane& lane, cudaEvent_t mark) {
+    if (mark != nullptr)
+      check(cudaStreamWaitEvent(static_cast<cudaStream_t>(lane.stream), mark, 0));
   }
 
-  bool overlap() const { return overlap_; }
   int device() const { return device_; }
   Tensor held(const Tensor& t) {
-    if (overlap_ || kDeferred) held_.push_back(t);
+    if (overlap() || kDeferred) held_.push_back(t);
     return t;
   }
 
@@ -138,18 +153,12 @@ class Lanes {
     check(cudaEventRecord(event, static_cast<cudaStream_t>(stream)));
     return event;
   }
-  static void wait(const Lane& lane, cudaEvent_t event) {
-    check(cudaStreamWaitEvent(static_cast<cudaStream_t>(lane.stream), event, 0));
-  }
 
   const int device_;
   void* const caller_;
-  const bool overlap_;
+  std::vector<Lane> lanes_;
   std::vector<cudaEvent_t> events_;
   std::vector<Tensor> held_;
-
- public:
-  const Lane time, layer;
 };
 
 inline Tensor Lane::empty(const Tensor& like, Shape sizes) const {
@@ -159,10 +168,6 @@ inline Tensor Lane::empty_float(const Tensor& like, Shape sizes) const {
   return lanes_.held(binding::empty_float(like, sizes));
 }
 inline void Lane::run(const std::function<void()>& f) const { run_on(lanes_.device(), stream, f); }
-inline Tensor Lane::filled(const Tensor& made, double value) const {
-  run([=] { STABLE_TORCH_ERROR_CODE_CHECK(LTLSTM_ATEN(fill__Scalar)(made.get(), value)); });
-  return made;
-}
 inline Tensor Lane::zero(const Tensor& like, Shape sizes) const {
   return filled(empty(like, sizes), 0);
 }

@@ -1,107 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time lane of a whole stack in the course of a pass on a GPU: memory, views of it, and one
-// layer after another.
+// What every pass over a stack on a GPU needs beside the arguments: its plan, its lanes, and the
+// chunks of time that it goes through, so that what follows a layer may start before its end.
 #pragma once
 
-#include <algorithm>
-
-#include "binding/cuda_stack.h"
+#include "binding/arguments.h"
+#include "binding/cuda_lanes.h"
 
 namespace ltlstm::binding {
 
-template <class scalar>
-struct TimeLaneForward {
-  TimeLaneForward(Pass& pass, const Tensor& input, const Tensor& h0, const Tensor& c0, bool save)
-      : pass(pass),
-        save(save),
-        lane(pass, input, h0, c0),
-        x(matrix(input, 0, pass.s.R, pass.s.D)),
-        cells(empty_float(input, pass.s.per_layer(save ? pass.s.L * pass.s.dirs : 0, pass.s.H))),
-        gates(empty(input, pass.s.per_layer(save ? pass.s.L * pass.s.dirs : 0, 4 * pass.s.H))),
-        c_n(empty(input, c0.sizes())) {}
-
-  // Reads x, writes hidden (R, width) and leaves what the next layer reads in x.
-  void run(int64_t layer, const Tensor& hidden) {
-    const StackArguments& s = pass.s;
-    const auto kept = [&](const Tensor& t) { return save ? OptionalTensor(t) : OptionalTensor(); };
-    lane.forward(layer, x, hidden, kept(cells), kept(gates));
-    x = hidden;
-    if (layer < static_cast<int64_t>(s.masks.size())) {
-      x = pass.lanes.time.empty(hidden, {s.R, s.width()});
-      pass.lanes.time.multiply<scalar>(hidden, s.masks[layer], x, false);
-    }
-  }
-
-  // c_n in the storage type; the lane has it in float32. After the last layer.
-  Tensor final_c() const {
-    pass.lanes.time.copy(lane.c_n, c_n);
-    return c_n;
-  }
-
-  Pass& pass;
-  const bool save;
-  TimeLane<scalar> lane;
-  Tensor x;
-  const Tensor cells, gates, c_n;
+struct Chunk {
+  int64_t index;
+  int64_t first, last;  // its steps
+  int64_t row, rows;    // the rows of those
 };
 
-template <class scalar>
-struct TimeLaneBackward {
-  TimeLaneBackward(Pass& pass, const Tensor& input, const Tensor& h0, const Tensor& c0,
-                   const Tensor& cells, const Tensor& gates, const OptionalTensor& d_h_n,
-                   const OptionalTensor& d_c_n, const OptionalTensor& d_cells)
-      : pass(pass),
-        lane(pass, input, h0, c0),
-        input(matrix(input, 0, pass.s.R, pass.s.D)),
-        cells(cells),
-        gates(gates),
-        d_input(empty(input, input.sizes())),
-        d_weights(pass.s.L) {
-    const StackArguments& s = pass.s;
-    const Sizes per_cell = s.per_layer(s.L * s.dirs, s.H);
-    require_tensor(s.op, "cells", cells, ScalarType::Float, per_cell);
-    s.require_shape("gates", gates, s.per_layer(s.L * s.dirs, 4 * s.H));
-    s.require_shape("d_h_n", d_h_n, h0.sizes());
-    s.require_shape("d_c_n", d_c_n, c0.sizes());
-    require_tensor(s.op, "d_cells", d_cells, ScalarType::Float, per_cell);
-    const Lane& on = pass.lanes.time;
-    gradients.d_h_n = on.as_float(d_h_n);
-    gradients.d_c_n = on.as_float(d_c_n);
-    gradients.d_cells = d_cells;
-    gradients.d_h0 = on.empty_float(h0, h0.sizes());
-    gradients.d_c0 = on.empty_float(c0, c0.sizes());
-  }
+// The rows of a chunk in t (R, width).
+inline Tensor rows_of(const Tensor& t, const Chunk& chunk) {
+  return matrix(t, chunk.row * t.stride(0), chunk.rows, t.size(1), t.stride(0), t.stride(1));
+}
 
-  // Returns the gradient of what the layer read: of input, or of the (masked) output of the layer
-  // below.
-  Tensor run(int64_t layer, const Tensor& below, const Tensor& hidden,
-             const OptionalTensor& d_hidden) {
-    const StackArguments& s = pass.s;
-    const Lane& on = pass.lanes.time;
-    const bool first = layer == 0;
-    Tensor x = first ? input : below;
-    if (!first && layer <= static_cast<int64_t>(s.masks.size())) {
-      x = on.empty(below, {s.R, s.width()});
-      on.multiply<scalar>(below, s.masks[layer - 1], x, false);
-    }
-    const Tensor d_x = first ? matrix(d_input, 0, s.R, s.D) : on.empty(below, {s.R, s.width()});
-    lane.backward(layer, x, hidden, cells, gates, d_hidden, d_x, gradients);
-    d_weights[layer] = gradients.d_weights;
-    return d_x;
-  }
+struct Pass {
+  // wants_lanes: of a trajectory, whether side by side; the plan's choice where not said.
+  Pass(const StackArguments& s, const Tensor& input, const OptionalTensor& batch_sizes,
+       const OptionalTensor& reset, bool training, bool trajectory,
+       std::optional<bool> wants_lanes);
 
-  // In the storage type.
-  Tensor narrow(const Tensor& wide, const Tensor& like) const {
-    const Tensor out = empty(like, like.sizes());
-    pass.lanes.time.copy(wide, out);
-    return out;
-  }
+  Sequence sequence(const Chunk& chunk) const;
+  // Rows by which a pointer moves on to a chunk: rows of packed input are counted from the first.
+  int64_t shift(const Chunk& chunk) const { return steps ? 0 : chunk.row; }
 
-  Pass& pass;
-  TimeLane<scalar> lane;
-  const Tensor input, cells, gates, d_input;
-  typename TimeLane<scalar>::Gradients gradients;
-  std::vector<std::vector<Tensor>> d_weights;
+  const StackArguments& s;
+  const Plan plan;
+  const OptionalTensor reset;
+  OptionalTensor steps;             // batch_sizes and offsets on the device, of packed input
+  const std::vector<Chunk> chunks;  // one or more, in the order of time
+  const Chunk whole;
+  Lanes lanes;  // last, for it joins before anything goes
 };
+
+// Whether LTLSTM_CUDA_RECOMPUTE asks training to keep no gates: backward then computes them again,
+// which costs a product of all rows with W_ih and one with W_hh.
+bool recompute_asked();
+
+// Matrix `index` of those that a tensor holds, or null.
+template <class scalar>
+scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
+  return t ? mutable_data<scalar>(*t) + index * size : nullptr;
+}
 
 }  // namespace ltlstm::binding

@@ -2,9 +2,10 @@
 // The layer trajectory LSTM on a GPU: two lanes over the layers, each a stream of its own or both
 // on the caller's.
 //
-// Forward the time lane leads and the layer lane follows one layer behind; backward the layer lane
-// leads.
-#include "binding/cuda_pass.h"
+// Forward the time lane leads and the layer lane follows a chunk of time behind; backward the layer
+// lane leads.
+#include "binding/cuda_layer_lane.h"
+#include "binding/cuda_time_lane.h"
 #include "binding/registration.h"
 
 namespace ltlstm::binding {
@@ -32,30 +33,39 @@ TrajectoryOutputs lt_lstm_forward(const Tensor& input, const Tensor& h0, const T
     const Tensor hidden = empty(input, s.per_layer(saved_layers, Q));
     const Tensor traj_hidden = empty(input, s.per_layer(save ? s.L - 1 : 0, Q));
     const Tensor traj_cells = empty_float(input, s.per_layer(saved_layers, G));
-    const Tensor traj_gates = empty(input, s.per_layer(saved_layers, 4 * G));
+    const bool keep_gates = save && !recompute_asked();
+    const Tensor traj_gates = empty(input, s.per_layer(keep_gates ? s.L : 0, 4 * G));
     Pass pass(s, input, batch_sizes, reset, save, /*trajectory=*/true, wants_lanes);
-    const Lane &time_lane = pass.lanes.time, &layer_lane = pass.lanes.layer;
-    TimeLaneForward<scalar> time(pass, input, h0, c0, save);
-    // Without saving, one layer's memory of the layer lane serves all.
-    const Tensor gates_scratch = layer_lane.empty(input, {save ? 0 : s.R, 4 * G});
+    const Lane &time_lane = pass.lanes.of(0), &layer_lane = pass.lanes.of(1);
+    TimeForward<scalar> stack(pass, input, h0, c0, save, keep_gates);
+    // What is not kept is one layer's memory of the layer lane that serves all.
+    const Tensor gates_scratch = layer_lane.empty(input, {keep_gates ? 0 : s.R, 4 * G});
     const Tensor m_scratch = layer_lane.empty_float(input, {save ? 0 : s.R, G});
     const bool dropped = static_cast<int64_t>(s.masks.size()) == s.L;
+    Tensor x = stack.input;
     OptionalTensor g_below, m_below;
     for (int64_t l = 0; l < s.L; ++l) {
       const Tensor h = save ? layer_of(hidden, l, wide) : time_lane.empty(input, wide);
-      time.run(l, h);
-      pass.lanes.follow(time_lane, layer_lane);
-      const Tensor gates = save ? layer_of(traj_gates, l, {s.R, 4 * G}) : plain(gates_scratch);
-      const Tensor m = save ? layer_of(traj_cells, l, {s.R, G}) : plain(m_scratch);
+      const TimeLayerForward<scalar> time(stack, time_lane, l, x, h);
+      const LayerRows rows = {dropped ? time.read_above : h, g_below, m_below,
+                              keep_gates ? layer_of(traj_gates, l, {s.R, 4 * G}) : gates_scratch,
+                              save ? layer_of(traj_cells, l, {s.R, G}) : m_scratch};
       const bool last = !save || l == s.L - 1;
       const Tensor g = last ? matrix(output, 0, s.R, Q) : layer_of(traj_hidden, l, wide);
-      LayerLane<scalar>::forward(layer_lane, lane_weights[l], dropped ? time.x : h, g_below,
-                                 m_below, gates, save, m, g);
+      const LayerForward<scalar> layer(layer_lane, lane_weights[l], rows, g, keep_gates);
+      time.multiply(pass.whole);
+      for (const Chunk& chunk : pass.chunks) {
+        time.scan(chunk);
+        pass.lanes.wait(layer_lane, pass.lanes.mark(time_lane));
+        layer.run(chunk);
+      }
+      x = time.read_above;
       g_below = g;
-      m_below = m;
+      m_below = rows.m;
     }
-    return {output,     time.lane.h_n, time.final_c(), hidden,    time.cells,
-            time.gates, traj_hidden,   traj_cells,     traj_gates};
+    return {output,      stack.h_n,   stack.final_c(time_lane),
+            hidden,      stack.cells, stack.gates,
+            traj_hidden, traj_cells,  traj_gates};
   });
 }
 
@@ -81,7 +91,8 @@ TrajectoryGradients lt_lstm_backward(
   s.require_shape("hidden", hidden, s.per_layer(s.L, Q));
   s.require_shape("traj_hidden", traj_hidden, s.per_layer(s.L - 1, Q));
   require_tensor(s.op, "traj_cells", traj_cells, ScalarType::Float, s.per_layer(s.L, G));
-  s.require_shape("traj_gates", traj_gates, s.per_layer(s.L, 4 * G));
+  const bool recompute = traj_gates.size(0) == 0;
+  s.require_shape("traj_gates", traj_gates, s.per_layer(recompute ? 0 : s.L, 4 * G));
   s.require_shape("d_output", d_output, s.per_row(Q));
   s.require_shape("d_hidden", d_hidden, s.per_layer(s.L, Q));
   s.require_shape("d_traj_hidden", d_traj_hidden, s.per_layer(s.L - 1, Q));
@@ -91,19 +102,30 @@ TrajectoryGradients lt_lstm_backward(
     const Sizes wide = {s.R, Q};
     const bool dropped = static_cast<int64_t>(s.masks.size()) == s.L;
     Pass pass(s, input, batch_sizes, reset, /*training=*/true, /*trajectory=*/true, wants_lanes);
-    const Lane &time_lane = pass.lanes.time, &layer_lane = pass.lanes.layer;
-    TimeLaneBackward<scalar> time(pass, input, h0, c0, cells, gates, d_h_n, d_c_n, d_cells);
-    std::vector<std::vector<Tensor>> d_lane(s.L);
-    const Tensor dg = d_output ? layer_lane.empty(input, wide) : layer_lane.zero(input, wide);
-    if (d_output) layer_lane.copy(matrix(*d_output, 0, s.R, Q), dg);
+    const Lane &time_lane = pass.lanes.of(0), &layer_lane = pass.lanes.of(1);
+    TimeBackward<scalar> stack(pass, input, h0, c0, cells, gates, d_h_n, d_c_n, d_cells);
+    std::vector<std::vector<Tensor>> d_weights(s.L), d_lane(s.L);
+    const Tensor dgs[] = {layer_lane.empty(input, wide), layer_lane.empty(input, wide)};
+    const Tensor& dg_last = dgs[s.L % 2];
+    if (d_output) {
+      layer_lane.copy(matrix(*d_output, 0, s.R, Q), dg_last);
+    } else {
+      layer_lane.clear(dg_last);
+    }
     const Tensor dm = layer_lane.zero_float(input, {s.R, G});
+    // Of one layer, where its gates are computed again.
+    const int64_t again_rows = recompute ? s.R : 0;
+    const Tensor gates_again = layer_lane.empty(input, {again_rows, 4 * G});
+    const Tensor m_again = layer_lane.empty_float(input, {again_rows, G});
+    const Tensor g_again = layer_lane.empty(input, {again_rows, Q});
     OptionalTensor d_read;  // from the time layer above, of what it read
     for (int64_t l = s.L - 1; l >= 0; --l) {
       const Tensor h = layer_of(hidden, l, wide), d_h = layer_lane.empty(input, wide);
+      const Tensor &dg = dgs[(l + 1) % 2], &dg_below = dgs[l % 2];
       if (d_traj_cells) layer_lane.add<float>(layer_of(*d_traj_cells, l, {s.R, G}), dm);
-      typename LayerLane<scalar>::Saved saved = {h, std::nullopt, std::nullopt,
-                                                 layer_of(traj_gates, l, {s.R, 4 * G}),
-                                                 layer_of(traj_cells, l, {s.R, G})};
+      LayerRows saved = {h, std::nullopt, std::nullopt,
+                         recompute ? gates_again : layer_of(traj_gates, l, {s.R, 4 * G}),
+                         layer_of(traj_cells, l, {s.R, G})};
       if (dropped) {
         saved.x = layer_lane.empty(input, wide);
         layer_lane.multiply<scalar>(h, s.masks[l], saved.x, false);
@@ -112,21 +134,39 @@ TrajectoryGradients lt_lstm_backward(
         saved.g_below = layer_of(traj_hidden, l - 1, wide);
         saved.m_below = layer_of(traj_cells, l - 1, {s.R, G});
       }
-      d_lane[l] = LayerLane<scalar>::backward(layer_lane, lane_weights[l], saved, dg, dm, d_h);
-      if (l > 0 && d_traj_hidden) layer_lane.add<scalar>(layer_of(*d_traj_hidden, l - 1, wide), dg);
-
-      pass.lanes.follow(layer_lane, time_lane);
-      // Both lanes read h through the same mask, or the layer lane reads it bare.
-      if (dropped && d_read) time_lane.add<scalar>(*d_read, d_h);
-      if (dropped) time_lane.multiply<scalar>(d_h, s.masks[l], d_h, false);
-      if (!dropped && d_read && s.masks.empty()) time_lane.add<scalar>(*d_read, d_h);
-      if (!dropped && d_read && !s.masks.empty())
-        time_lane.multiply<scalar>(*d_read, s.masks[l], d_h, true);
-      if (d_hidden) time_lane.add<scalar>(layer_of(*d_hidden, l, wide), d_h);
-      d_read = time.run(l, l > 0 ? layer_of(hidden, l - 1, wide) : h, h, d_h);
+      std::optional<LayerForward<scalar>> again;
+      if (recompute) {
+        LayerRows rows = saved;
+        rows.m = m_again;
+        again.emplace(layer_lane, lane_weights[l], rows, g_again, /*keep=*/true);
+      }
+      const LayerBackward<scalar> layer(layer_lane, lane_weights[l], saved, dg, dm, dg_below, d_h);
+      const Tensor below = l > 0 ? layer_of(hidden, l - 1, wide) : h;
+      TimeLayerBackward<scalar> time(stack, time_lane, l, below, h, d_h);
+      for (auto chunk = pass.chunks.rbegin(); chunk != pass.chunks.rend(); ++chunk) {
+        if (again) again->run(*chunk);
+        layer.run(*chunk);
+        pass.lanes.wait(time_lane, pass.lanes.mark(layer_lane));
+        const Tensor d = rows_of(d_h, *chunk);
+        const auto of = [&](const Tensor& t) { return rows_of(t, *chunk); };
+        // Both lanes read h through the same mask, or the layer lane reads it bare.
+        if (dropped && d_read) time_lane.add<scalar>(of(*d_read), d);
+        if (dropped) time_lane.multiply<scalar>(d, of(s.masks[l]), d, false);
+        if (!dropped && d_read && s.masks.empty()) time_lane.add<scalar>(of(*d_read), d);
+        if (!dropped && d_read && !s.masks.empty())
+          time_lane.multiply<scalar>(of(*d_read), of(s.masks[l]), d, true);
+        if (d_hidden) time_lane.add<scalar>(of(layer_of(*d_hidden, l, wide)), d);
+        time.scan(*chunk);
+      }
+      d_lane[l] = layer.weights();
+      if (l > 0 && d_traj_hidden)
+        layer_lane.add<scalar>(layer_of(*d_traj_hidden, l - 1, wide), dg_below);
+      time.multiply(pass.whole);
+      d_weights[l] = time.weights();
+      d_read = time.d_x;
     }
-    return {time.d_input, time.narrow(time.gradients.d_h0, h0),
-            time.narrow(time.gradients.d_c0, c0), flattened(time.d_weights), flattened(d_lane)};
+    return {stack.d_input, stack.narrow(time_lane, stack.d_h0, h0),
+            stack.narrow(time_lane, stack.d_c0, c0), flattened(d_weights), flattened(d_lane)};
   });
 }
 

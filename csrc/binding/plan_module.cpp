@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "plan.h"
 
@@ -84,6 +85,7 @@ py::dict loop_dict(const ltlstm::TimeLoop& loop) {
 py::dict lanes_dict(const ltlstm::Lanes& lanes) {
   py::dict d;
   d["overlap"] = lanes.overlap;
+  d["at_once"] = lanes.at_once;
   d["time_sms"] = lanes.time_sms;
   d["layer_sms"] = lanes.layer_sms;
   d["chunk"] = lanes.chunk;
@@ -96,13 +98,13 @@ py::dict plan(int64_t T, int64_t N, int64_t H, int64_t P, int64_t L, int directi
               const std::string& dtype, bool training, bool peephole, bool projection,
               bool trajectory, int capability, int sms, int shared_per_block, int registers_per_sm,
               std::array<int, 5> clusters, const std::vector<std::string>& regimes, int blocks,
-              int columns) {
+              int columns, int64_t chunk, std::optional<bool> overlap) {
   const ltlstm::PlanProblem problem{
       T,        N,        H,          P,         L, directions, named("dtype", kDtypes, dtype),
       training, peephole, projection, trajectory};
   ltlstm::DeviceFacts device{capability, sms, shared_per_block, registers_per_sm, {}};
   std::copy(clusters.begin(), clusters.end(), device.clusters);
-  ltlstm::Wanted wanted{{}, blocks, columns};
+  ltlstm::Wanted wanted{{}, blocks, columns, chunk, overlap};
   for (const auto& name : regimes) wanted.regimes.push_back(named("regimes", kRegimes, name));
   const ltlstm::Plan found = ltlstm::make_plan(problem, device, wanted);
   py::dict d;
@@ -124,5 +126,6 @@ PYBIND11_MODULE(_C, m) {
         py::arg("peephole"), py::arg("projection"), py::arg("trajectory"), py::arg("capability"),
         py::arg("sms"), py::arg("shared_per_block"), py::arg("registers_per_sm"),
         py::arg("clusters"), py::arg("regimes"), py::arg("blocks"), py::arg("columns"),
+        py::arg("chunk"), py::arg("overlap"),
         "The launch plan as dictionaries; ltlstm_kernels.plan gives it types.");
 }

@@ -61,7 +61,7 @@ struct BackwardDirection {
   scalar* d_projected;     // (R, P) whole gradient of h, with a projection, or null
   float* d_h0;             // (N, P)
   float* d_c0;             // (N, H)
-  float* d_peephole;       // (N, 3, H) summed over time, or null
+  float* d_peephole;       // (N, 3, H) added to: the sum over time; or null
 };
 
 template <class scalar>

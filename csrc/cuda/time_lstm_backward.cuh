@@ -100,8 +100,6 @@ class BackwardLoop : private LoopThread<typename Kind::P> {
             d_.d_h_n != nullptr && n < N && has_output(r) ? d_.d_h_n[n * p_.P + output(r)] : 0.f;
         dc_[slot][r] =
             d_.d_c_n != nullptr && n < N && has_unit(r) ? d_.d_c_n[n * H + unit(r)] : 0.f;
-        if (d_.d_peephole != nullptr && n < N && has_unit(r))
-          for (int k = 0; k < 3; ++k) d_.d_peephole[(n * 3 + k) * H + unit(r)] = 0.f;
       }
     });
   }

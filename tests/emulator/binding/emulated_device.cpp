@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The emulator's answers to the CUDA binding: streams are queues, tensors lie on the CPU.
+#include <map>
+
 #include "binding/cuda_device.h"
 
 namespace ltlstm::binding {
@@ -9,9 +11,9 @@ DeviceFacts device_facts(int) { return {90, 132, 232448, 65536, {132, 66, 32, 15
 
 void* current_stream(int) { return nullptr; }
 
-void* side_stream(int, Side side) {
-  static cudaStream_t streams[2] = {};
-  cudaStream_t& stream = streams[side == Side::kLayer];
+void* side_stream(int, int lane, bool) {
+  static std::map<int, cudaStream_t> streams;
+  cudaStream_t& stream = streams[lane];
   if (stream == nullptr) cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   return stream;
 }
