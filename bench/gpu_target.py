@@ -18,7 +18,7 @@ from bench import record
 from ltlstm_kernels import plan
 
 # What a dry run plans for.
-DRY = plan.DeviceFacts(90, 132, 232_448, 65_536, plan.resident_clusters(132))
+DRY = plan.assumed_facts(90, 132, 232_448, 65_536)
 
 
 @dataclass(frozen=True)

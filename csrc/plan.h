@@ -32,9 +32,9 @@ struct PlanProblem {
   bool trajectory;  // a layer-LSTM stands beside each time-LSTM
 };
 
-// `clusters` of the other facts: assumed, as long as nobody asks the driver. An H100 with 132 SMs
-// was seen to hold 15 clusters of 8 blocks and 7 of 16; the SMs of a cluster must share a part of
-// the chip.
+// `clusters` of the other facts, assumed where there is no driver to ask. An H100 with 132 SMs was
+// seen to hold 15 clusters of 8 blocks and 7 of 16; the SMs of a cluster must share a part of the
+// chip.
 void assume_clusters(DeviceFacts& facts);
 
 // What narrows the choice, for tests and measurements. Empty or 0: the model chooses.

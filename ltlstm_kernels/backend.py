@@ -153,11 +153,12 @@ def launch_plan(asked: Asked) -> plan.Plan | None:
     """How the call would run on the GPU at hand; None where there is none, or nothing to plan."""
     if asked.device != "cuda" or asked.shape is None or torch.compiler.is_compiling():
         return None
-    dtype, facts = asked.autocast or asked.dtype, plan.device_facts()
+    dtype = asked.autocast or asked.dtype
     known = ltlstm_kernels.libraries()["_C"].loaded and dtype in _DTYPES
-    if facts is None or not known or 0 in (asked.shape.T, asked.shape.N):
+    if not known or 0 in (asked.shape.T, asked.shape.N):
         return None
-    return plan.make_plan(asked.shape, dtype, facts)
+    facts = plan.device_facts()
+    return None if facts is None else plan.make_plan(asked.shape, dtype, facts)
 
 
 def choose(backend: str | None, asked: Asked) -> str:

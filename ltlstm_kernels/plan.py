@@ -5,7 +5,9 @@ A pure function of shapes and device facts (csrc/plan.cpp): it plans for any GPU
 Times in it are modelled, not measured.
 """
 
+import ctypes
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -133,17 +135,35 @@ def _facts_of(device: int) -> DeviceFacts | None:
     found: Any = torch.cuda.get_device_properties(device)  # torch's stub lacks two of these
     if found.major < 8:
         return None
-    sms = found.multi_processor_count
-    return DeviceFacts(
+    library = ltlstm_kernels.libraries()["_ops_cuda"]
+    told = told_facts(library.path, device) if library.loaded and library.path else None
+    return told or assumed_facts(
         10 * found.major + found.minor,
-        sms,
+        found.multi_processor_count,
         found.shared_memory_per_block_optin,
         found.regs_per_multiprocessor,
-        resident_clusters(sms) if found.major >= 9 else (sms, 0, 0, 0, 0),
     )
 
 
-def resident_clusters(sms: int) -> tuple[int, int, int, int, int]:
-    """Assumed, as long as no library can ask the driver: an H100 with 132 SMs was seen to hold 15
-    clusters of 8 blocks and 7 of 16; the SMs of a cluster must share a part of the chip."""
-    return sms, sms // 2, max(sms // 4 - 1, 0), 15 * sms // 132, 7 * sms // 132
+def told_facts(library: Path, device: int) -> DeviceFacts | None:
+    """The facts that a CUDA operator library itself plans with, of which it has asked the driver;
+    None where the device does not answer."""
+    numbers = (ctypes.c_int * 9)()
+    ask = ctypes.CDLL(str(library)).ltlstm_device_facts
+    ask.restype = ctypes.c_bool
+    if not ask(ctypes.c_int(device), numbers):
+        return None
+    capability, sms, shared, registers, one, two, four, eight, sixteen = numbers
+    return DeviceFacts(capability, sms, shared, registers, (one, two, four, eight, sixteen))
+
+
+def assumed_facts(
+    capability: int, sms: int, shared_per_block: int, registers_per_sm: int
+) -> DeviceFacts:
+    """The facts with the resident clusters that are assumed where no driver can be asked."""
+    from ltlstm_kernels import _C
+
+    one, two, four, eight, sixteen = _C.assumed_clusters(capability=capability, sms=sms)
+    return DeviceFacts(
+        capability, sms, shared_per_block, registers_per_sm, (one, two, four, eight, sixteen)
+    )

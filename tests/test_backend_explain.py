@@ -100,7 +100,7 @@ def test_other_modules_are_refused() -> None:
         ltlstm.explain(Silent(D, H), x)
 
 
-H100 = plan.DeviceFacts(90, 132, 232_448, 65_536, plan.resident_clusters(132))
+H100 = plan.assumed_facts(90, 132, 232_448, 65_536)
 
 
 def on_gpu(dtype: torch.dtype = torch.bfloat16, **shape: int) -> Asked:

@@ -11,9 +11,9 @@ import torch
 
 import ltlstm
 from cases import EVERYTHING, Case, arguments
-from emulated_library import OPERATORS, emulated
+from emulated_library import OPERATORS, emulated, library
 from ltlstm_kernels import ops
-from ltlstm_kernels.plan import DeviceFacts, Shape, make_plan
+from ltlstm_kernels.plan import DeviceFacts, Shape, make_plan, told_facts
 from operators import Named, assert_identical, call, check, names, operator, poisoned_memory, run
 
 CASES = [
@@ -31,7 +31,7 @@ IN_CHUNKS = [
 ]
 REGIMES = ("block", "cluster", "grid")
 HALF = (torch.bfloat16, torch.float16)
-EMULATED = DeviceFacts(90, 132, 232_448, 65_536, (132, 66, 32, 15, 7))
+EMULATED = DeviceFacts(90, 132, 232_448, 65_536, (132, 66, 33, 15, 7))
 ORDERS = (1, 2, 0, 3, 6)  # seeds: each another order of the streams, within what the events allow
 
 
@@ -184,6 +184,10 @@ def test_training_that_keeps_no_gates_keeps_less(
     monkeypatch.setenv("LTLSTM_CUDA_RECOMPUTE", "yes")
     with pytest.raises(RuntimeError, match="LTLSTM_CUDA_RECOMPUTE must be 0 or 1, got yes"):
         call(CASES[0], arguments(CASES[0], torch.float32))
+
+
+def test_python_plans_with_the_facts_of_the_library(calls: Counter[str]) -> None:
+    assert told_facts(library(), 0) == EMULATED
 
 
 def test_a_chunk_is_a_number_of_steps(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:

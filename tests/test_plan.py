@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from ltlstm_kernels.plan import DeviceFacts, Plan, Shape, TimeLoop, make_plan, resident_clusters
+from ltlstm_kernels.plan import DeviceFacts, Plan, Shape, TimeLoop, assumed_facts, make_plan
 
 A100 = DeviceFacts(80, 108, 166_912, 65_536, (108, 0, 0, 0, 0))
-H100 = DeviceFacts(90, 132, 232_448, 65_536, resident_clusters(132))
-H100_PCIE = DeviceFacts(90, 114, 232_448, 65_536, resident_clusters(114))
+H100 = assumed_facts(90, 132, 232_448, 65_536)
+H100_PCIE = assumed_facts(90, 114, 232_448, 65_536)
 A10 = DeviceFacts(86, 72, 101_376, 65_536, (72, 0, 0, 0, 0))
-SLICE = DeviceFacts(90, 16, 232_448, 65_536, resident_clusters(16))  # of an H100 under MIG
+SLICE = assumed_facts(90, 16, 232_448, 65_536)  # of an H100 under MIG
 DEVICES = {"A100": A100, "H100": H100, "H100 PCIe": H100_PCIE, "A10": A10, "MIG": SLICE}
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)

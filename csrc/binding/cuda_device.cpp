@@ -9,6 +9,8 @@
 #include <mutex>
 #include <tuple>
 
+#include "cuda/residency.h"
+
 #pragma weak aoti_torch_get_current_cuda_stream
 #pragma weak torch_get_cuda_stream_from_pool
 #pragma weak torch_set_current_cuda_stream
@@ -16,12 +18,28 @@
 namespace ltlstm::binding {
 namespace {
 
+void check(cudaError_t error) {
+  STD_TORCH_CHECK(error == cudaSuccess, "cuda: ", cudaGetErrorString(error));
+}
+
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
-  const cudaError_t error = cudaDeviceGetAttribute(&value, which, device);
-  STD_TORCH_CHECK(error == cudaSuccess, "cuda: ", cudaGetErrorString(error));
+  check(cudaDeviceGetAttribute(&value, which, device));
   return value;
 }
+
+// Makes a device the current one.
+class Current {
+ public:
+  explicit Current(int device) {
+    check(cudaGetDevice(&before_));
+    check(cudaSetDevice(device));
+  }
+  ~Current() { cudaSetDevice(before_); }
+
+ private:
+  int before_;
+};
 
 DeviceFacts ask(int device) {
   DeviceFacts facts{};
@@ -30,7 +48,8 @@ DeviceFacts ask(int device) {
   facts.sms = attribute(cudaDevAttrMultiProcessorCount, device);
   facts.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   facts.registers_per_sm = attribute(cudaDevAttrMaxRegistersPerMultiprocessor, device);
-  assume_clusters(facts);
+  const Current current(device);
+  cuda::count_clusters(facts);
   return facts;
 }
 

@@ -115,12 +115,24 @@ py::dict plan(int64_t T, int64_t N, int64_t H, int64_t P, int64_t L, int directi
   return d;
 }
 
+std::array<int, 5> assumed_clusters(int capability, int sms) {
+  ltlstm::DeviceFacts facts{};
+  facts.capability = capability;
+  facts.sms = sms;
+  ltlstm::assume_clusters(facts);
+  std::array<int, 5> found;
+  std::copy(std::begin(facts.clusters), std::end(facts.clusters), found.begin());
+  return found;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Build facts, CPU features and the launch plan of ltlstm_kernels.";
   m.def("build_facts", &build_facts, "Compiler, torch versions and libraries of this build.");
   m.def("cpu_features", &cpu_features, "Instruction sets by name; empty on a CPU that is not x86.");
+  m.def("assumed_clusters", &assumed_clusters, py::kw_only(), py::arg("capability"), py::arg("sms"),
+        "Resident clusters of 1, 2, 4, 8, 16 blocks, where there is no driver to ask.");
   m.def("plan", &plan, py::kw_only(), py::arg("T"), py::arg("N"), py::arg("H"), py::arg("P"),
         py::arg("L"), py::arg("directions"), py::arg("dtype"), py::arg("training"),
         py::arg("peephole"), py::arg("projection"), py::arg("trajectory"), py::arg("capability"),

@@ -17,43 +17,71 @@ struct LaunchShape {
   bool cooperative = false;  // all blocks run at once: needed where they wait for each other
 };
 
+// A kernel and a launch of it as the runtime wants them, which point at each other: not to be
+// moved.
+class Launch {
+ public:
+  template <class... Parameter>
+  Launch(void (*kernel)(Parameter...), const LaunchShape& shape, cudaStream_t stream)
+      : function(reinterpret_cast<const void*>(kernel)) {
+    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 shape.shared_bytes);
+    // Clusters of more than 8 blocks fit this GPU or another, not all of them.
+    if (error == cudaSuccess && shape.cluster > 8) {
+      error = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+    }
+    config.gridDim = shape.blocks;
+    config.blockDim = shape.threads;
+    config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+    config.stream = stream;
+    config.attrs = attributes_;
+    if (shape.cluster > 1) {
+      cudaLaunchAttribute& cluster = attributes_[config.numAttrs++];
+      cluster.id = cudaLaunchAttributeClusterDimension;
+      cluster.val.clusterDim.x = static_cast<unsigned>(shape.cluster);
+      cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    }
+    if (shape.cooperative) {
+      cudaLaunchAttribute& cooperative = attributes_[config.numAttrs++];
+      cooperative.id = cudaLaunchAttributeCooperative;
+      cooperative.val.cooperative = 1;
+    }
+  }
+  Launch(const Launch&) = delete;
+
+  const void* const function;
+  cudaLaunchConfig_t config = {};
+  cudaError_t error;
+
+ private:
+  cudaLaunchAttribute attributes_[2] = {};
+};
+
 // Asks nothing of the device and waits for nothing; the arguments are converted to the kernel's.
 template <class... Parameter, class... Argument>
 inline cudaError_t launch(void (*kernel)(Parameter...), const LaunchShape& shape,
                           cudaStream_t stream, const Argument&... arguments) {
-  const auto* function = reinterpret_cast<const void*>(kernel);
-  cudaError_t error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           shape.shared_bytes);
-  // Clusters of more than 8 blocks fit this GPU or another, not all of them.
-  if (error == cudaSuccess && shape.cluster > 8) {
-    error = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  }
-  if (error != cudaSuccess) return error;
-  cudaLaunchAttribute attributes[2] = {};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = shape.blocks;
-  config.blockDim = shape.threads;
-  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
-  config.stream = stream;
-  config.attrs = attributes;
-  if (shape.cluster > 1) {
-    cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = static_cast<unsigned>(shape.cluster);
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-  }
-  if (shape.cooperative) {
-    cudaLaunchAttribute& cooperative = attributes[config.numAttrs++];
-    cooperative.id = cudaLaunchAttributeCooperative;
-    cooperative.val.cooperative = 1;
-  }
+  const Launch prepared(kernel, shape, stream);
+  if (prepared.error != cudaSuccess) return prepared.error;
   std::tuple<Parameter...> values(arguments...);
   return std::apply(
       [&](auto&... value) {
         void* pointers[] = {static_cast<void*>(&value)...};
-        return cudaLaunchKernelExC(&config, function, pointers);
+        return cudaLaunchKernelExC(&prepared.config, prepared.function, pointers);
       },
       values);
+}
+
+// How many clusters of such a launch the current device holds at once; 0 where it holds none.
+template <class... Parameter>
+inline int resident_clusters(void (*kernel)(Parameter...), const LaunchShape& shape) {
+  const Launch prepared(kernel, shape, nullptr);
+  int count = 0;
+  const bool known =
+      prepared.error == cudaSuccess &&
+      cudaOccupancyMaxActiveClusters(&count, prepared.function, &prepared.config) == cudaSuccess;
+  if (!known) cudaGetLastError();  // what this device has not is no error of the next launch
+  return known ? count : 0;
 }
 
 }  // namespace ltlstm::cuda

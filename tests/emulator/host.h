@@ -64,4 +64,10 @@ inline cudaError_t launch(void (*kernel)(Parameter...), const LaunchShape& shape
   return cudaSuccess;
 }
 
+// An H100's, whose SMs share parts of the chip: of blocks that fill an SM each.
+template <class... Parameter>
+inline int resident_clusters(void (*)(Parameter...), const LaunchShape& shape) {
+  return shape.cluster == 16 ? 7 : shape.cluster == 8 ? 15 : 132 / shape.cluster;
+}
+
 }  // namespace ltlstm::cuda

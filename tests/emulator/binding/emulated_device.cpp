@@ -3,11 +3,16 @@
 #include <map>
 
 #include "binding/cuda_device.h"
+#include "cuda/residency.h"
 
 namespace ltlstm::binding {
 
 // An H100.
-DeviceFacts device_facts(int) { return {90, 132, 232448, 65536, {132, 66, 32, 15, 7}}; }
+DeviceFacts device_facts(int) {
+  DeviceFacts facts{90, 132, 232448, 65536, {}};
+  cuda::count_clusters(facts);
+  return facts;
+}
 
 void* current_stream(int) { return nullptr; }
 
