@@ -19,9 +19,10 @@ struct ForwardKind {
   using scalar = scalar_;
   using Exchange = Exchange_<scalar>;
   using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
-  using GateStage = Stage<scalar, Exchange_, P, 2>;    // h -> i, f, g, o
-  using OutputStage = Stage<scalar, Exchange_, P, 1>;  // r -> h
   static constexpr bool kBackward = false;
+  static constexpr int kHeld = kVariant == Variant::kHeld ? held_blocks(kBackward, P::kColumns) : 0;
+  using GateStage = Stage<scalar, Exchange_, P, 2, kHeld>;  // h -> i, f, g, o
+  using OutputStage = Stage<scalar, Exchange_, P, 1, 0>;    // r -> h
   static constexpr bool kProjected = kVariant == Variant::kProjected;
   static constexpr int kMaxThreads =
       max_threads(Exchange::kRegime, kBackward, P::kColumns, kVariant);
@@ -38,8 +39,8 @@ struct ForwardKind {
   // Of the stage that has more of them: a projection is never wider than what it projects.
   LTLSTM_INLINE int parts(const TimeLoop& loop) { return gate_parts(loop); }
   LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
-    return GateStage::shared(gate_parts(loop), h(loop), loop.warps) +
-           (kProjected ? OutputStage::shared(output_parts(loop), r(loop), loop.warps) : 0);
+    return GateStage::shared(loop, gate_parts(loop), h(loop)) +
+           (kProjected ? OutputStage::shared(loop, output_parts(loop), r(loop)) : 0);
   }
   LTLSTM_INLINE int64_t workspace(const TimeLoop& loop) {
     return GateStage::global(h(loop)) + (kProjected ? OutputStage::global(r(loop)) : 0);
@@ -57,9 +58,10 @@ struct BackwardKind {
   using scalar = scalar_;
   using Exchange = Exchange_<scalar>;
   using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
-  using StateStage = Stage<scalar, Exchange_, P, 1>;  // d_preact -> dh
-  using CellStage = Stage<scalar, Exchange_, P, 1>;   // dh -> dr
   static constexpr bool kBackward = true;
+  static constexpr int kHeld = kVariant == Variant::kHeld ? held_blocks(kBackward, P::kColumns) : 0;
+  using StateStage = Stage<scalar, Exchange_, P, 1, kHeld>;  // d_preact -> dh
+  using CellStage = Stage<scalar, Exchange_, P, 1, 0>;       // dh -> dr
   static constexpr bool kProjected = kVariant == Variant::kProjected;
   static constexpr int kMaxThreads =
       max_threads(Exchange::kRegime, kBackward, P::kColumns, kVariant);
@@ -74,8 +76,8 @@ struct BackwardKind {
 
   LTLSTM_INLINE int parts(const TimeLoop& loop) { return unit_parts(loop); }
   LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
-    return StateStage::shared(state_parts(loop), d_preact(loop), loop.warps) +
-           (kProjected ? CellStage::shared(unit_parts(loop), dh(loop), loop.warps) : 0);
+    return StateStage::shared(loop, state_parts(loop), d_preact(loop)) +
+           (kProjected ? CellStage::shared(loop, unit_parts(loop), dh(loop)) : 0);
   }
   LTLSTM_INLINE int64_t workspace(const TimeLoop& loop) {
     return StateStage::global(d_preact(loop)) + (kProjected ? CellStage::global(dh(loop)) : 0);

@@ -12,6 +12,7 @@ template <template <class, template <class> class, int, Variant> class Kind,
 void visit_small(const Sizes& s, const Visit& visit) {
   visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kSplit>(loop_of(s), visit);
   visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kProjected>(loop_of(s), visit);
+  visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kHeld>(loop_of(s), visit);
 }
 
 template <template <class> class Exchange>
