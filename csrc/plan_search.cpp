@@ -130,7 +130,7 @@ class Search {
       parts = std::max(parts, stage.parts);
       blocks_k = std::max(blocks_k, (stage.K + kBlockK - 1) / kBlockK);
     }
-    const int held = p_.projection ? 0 : held_blocks(backward_, loop.columns);
+    const int held = p_.projection ? 0 : held_blocks(loop.regime, backward_, loop.columns);
     for (const int splits : kSplits) {
       // Of a short K some warps have none, but where no kernel leaves K whole they must be there.
       const int least = least_splits(loop.columns);

@@ -56,14 +56,15 @@ constexpr Variant variant_of(const TimeLoop& loop) {
 // The launch bound a kernel is compiled for: as many threads as leave each the registers it needs.
 // The grid regime keeps loads from L2 under way in registers.
 constexpr int max_threads(Regime regime, bool backward, int columns, Variant variant) {
-  if (regime == Regime::kGrid || columns > 16) return 256;
+  if (regime == Regime::kGrid || columns > 16 || variant == Variant::kHeld) return 256;
   if (columns == 16 && variant == Variant::kWhole) return backward ? 256 : 384;
   return backward || variant == Variant::kProjected ? 384 : 512;
 }
 
 // Of a kernel that holds weights, the blocks of K: each takes 16 registers of a lane forward, 8
 // backward. As many as the compiler finds room for without a spill.
-constexpr int held_blocks(bool backward, int columns) {
+constexpr int held_blocks(Regime regime, bool backward, int columns) {
+  if (regime != Regime::kGrid) return backward ? 14 : 8;  // no loads from L2 under way
   if (!backward) return 5;
   return columns == 8 ? 10 : 8;
 }
@@ -76,8 +77,8 @@ constexpr int kCompiled[3][2][2][4] = {
     // whole, split, projected, held: half types; float
     {{{k32, 0, k32, 0}, {k32, k32, k32, 0}},        // block, forward
      {{k16, 8 + 32, k32, 0}, {k16, k32, k32, 0}}},  // backward
-    {{{k32, 8, 8 + 32, 0}, {k32, k16, 8 + 32, 0}},  // cluster, forward
-     {{k16, 8, 8 + 32, 0}, {k16, k16, 8, 0}}},      // backward
+    {{{k32, 0, 8 + 32, 8}, {k32, k16, 8 + 32, 0}},  // cluster, forward
+     {{k16, 0, 8 + 32, 8}, {k16, k16, 8, 0}}},      // backward
     {{{0, 32 + 64, k32, k16}, {0, k32, k32, 0}},    // grid, forward
      {{0, 32, k32, k16}, {0, k32, k32, 0}}},        // backward
 };

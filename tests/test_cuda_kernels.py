@@ -65,9 +65,10 @@ CLUSTER = [
     Problem("cluster", T=5, N=9, H=40, P=19, units=24, columns=8, k_splits=2, packed=True,
             bidirectional=True, reset=True, peephole=True),
     Problem("cluster", T=4, N=3, H=33, P=9, units=8, columns=8, k_splits=4, reverse=True),
-    Problem("cluster", T=1, N=1, H=3, units=8, columns=8, k_splits=4),
+    Problem("cluster", T=1, N=1, H=3, units=8, columns=8, k_splits=4, held=True),
     Problem("cluster", T=2, N=2, H=9, units=8, columns=8),
-    Problem("cluster", T=4, N=9, H=128, units=8, columns=8, k_splits=4),
+    Problem("cluster", T=4, N=9, H=128, units=8, columns=8, k_splits=4, held=True),
+    Problem("cluster", T=3, N=3, H=236, units=16, columns=8, k_splits=2, held=True),
 ]  # fmt: skip
 
 SMALL = [
@@ -75,7 +76,9 @@ SMALL = [
         "grid", T=5, N=11, H=24, units=8, columns=8, k_splits=4, held=True, packed=True, reset=True
     ),
     Problem("grid", T=3, N=3, H=33, P=9, units=16, columns=8, k_splits=2, peephole=True),
-    Problem("cluster", T=5, N=9, H=40, units=24, columns=8, k_splits=2, bidirectional=True),
+    Problem(
+        "cluster", T=5, N=9, H=40, units=24, columns=8, k_splits=2, held=True, bidirectional=True
+    ),
     Problem("cluster", T=4, N=3, H=33, P=9, units=16, columns=8, k_splits=4, reset=True),
 ]
 
@@ -140,7 +143,7 @@ def test_other_types(p: Problem, program: Build) -> None:
 def test_what_is_not_finite_ends_and_stays_in_its_row(
     regime: str, value: float, program: Build
 ) -> None:
-    p = Problem(regime, T=4, N=5, H=20, units=8, columns=8, k_splits=4, held=regime == "grid")
+    p = Problem(regime, T=4, N=5, H=20, units=8, columns=8, k_splits=4, held=True)
     given, gradients = inputs(p), output_gradients(p)
     right = run_forward(p, given, program("small"), 0)
     right_back = run_backward(p, given, right, gradients, program("small"), 0)
@@ -172,7 +175,7 @@ def test_passes_and_more_groups_than_the_batch_needs(program: Build) -> None:
 
 
 def test_no_steps(program: Build) -> None:
-    p = Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4)
+    p = Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4, held=True)
     given, gradients = inputs(p), output_gradients(p)
     found = run_forward(p, given, program("small"), 0)
     assert torch.equal(found["h_n"], given["h0"]) and torch.equal(found["c_n"], given["c0"])

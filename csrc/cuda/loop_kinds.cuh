@@ -20,7 +20,8 @@ struct ForwardKind {
   using Exchange = Exchange_<scalar>;
   using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
   static constexpr bool kBackward = false;
-  static constexpr int kHeld = kVariant == Variant::kHeld ? held_blocks(kBackward, P::kColumns) : 0;
+  static constexpr int kHeld =
+      kVariant == Variant::kHeld ? held_blocks(Exchange::kRegime, kBackward, P::kColumns) : 0;
   using GateStage = Stage<scalar, Exchange_, P, 2, kHeld>;  // h -> i, f, g, o
   using OutputStage = Stage<scalar, Exchange_, P, 1, 0>;    // r -> h
   static constexpr bool kProjected = kVariant == Variant::kProjected;
@@ -59,7 +60,8 @@ struct BackwardKind {
   using Exchange = Exchange_<scalar>;
   using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
   static constexpr bool kBackward = true;
-  static constexpr int kHeld = kVariant == Variant::kHeld ? held_blocks(kBackward, P::kColumns) : 0;
+  static constexpr int kHeld =
+      kVariant == Variant::kHeld ? held_blocks(Exchange::kRegime, kBackward, P::kColumns) : 0;
   using StateStage = Stage<scalar, Exchange_, P, 1, kHeld>;  // d_preact -> dh
   using CellStage = Stage<scalar, Exchange_, P, 1, 0>;       // dh -> dr
   static constexpr bool kProjected = kVariant == Variant::kProjected;

@@ -26,7 +26,7 @@ inline TimeLoop loop_of(const Sizes& s) {
   loop.warps = static_cast<int>(s.warps);
   loop.threads = 32 * loop.warps;
   loop.projected = static_cast<int>(s.projected);
-  loop.held = s.held != 0 ? held_blocks(s.backward != 0, loop.columns) : 0;
+  loop.held = s.held != 0 ? held_blocks(loop.regime, s.backward != 0, loop.columns) : 0;
   return loop;
 }
 
