@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/launch.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/loop_kinds.cuh"
 #include "cuda/time_lstm.h"
 
 namespace ltlstm::cuda {
@@ -79,7 +79,7 @@ Status launch_kind(const Problem& problem, const TimeLoop& loop, int directions,
   shape.cluster = kRegime == Regime::kCluster ? loop.blocks : 1;
   shape.cooperative = kRegime == Regime::kGrid;
   const cudaError_t error =
-      launch(Kind::kernel(), shape, static_cast<cudaStream_t>(stream), problem, loop);
+      launch(time_lstm_kernel<Kind>, shape, static_cast<cudaStream_t>(stream), problem, loop);
   return error == cudaSuccess ? Status::kOk : Status::kLaunchFailed;
 }
 

@@ -262,14 +262,4 @@ class BackwardLoop : private LoopThread<typename Kind::P> {
   StepRows rows_;
 };
 
-template <class Kind>
-__global__ void __launch_bounds__(Kind::kMaxThreads, 1)
-    time_lstm_backward_kernel(const __grid_constant__ TimeLstmBackward<typename Kind::scalar> p,
-                              const __grid_constant__ TimeLoop loop) {
-  const BlockPlace block = block_place(loop);
-  unsigned char* workspace =
-      p.workspace + (block.direction * loop.groups + block.group) * Kind::workspace(loop);
-  BackwardLoop<Kind>(p, loop, block, workspace).run();
-}
-
 }  // namespace ltlstm::cuda

@@ -214,14 +214,4 @@ class ForwardLoop : private LoopThread<typename Kind::P> {
   StepRows rows_;
 };
 
-template <class Kind>
-__global__ void __launch_bounds__(Kind::kMaxThreads, 1)
-    time_lstm_forward_kernel(const __grid_constant__ TimeLstmForward<typename Kind::scalar> p,
-                             const __grid_constant__ TimeLoop loop) {
-  const BlockPlace block = block_place(loop);
-  unsigned char* workspace =
-      p.workspace + (block.direction * loop.groups + block.group) * Kind::workspace(loop);
-  ForwardLoop<Kind>(p, loop, block, workspace).run();
-}
-
 }  // namespace ltlstm::cuda
