@@ -197,13 +197,24 @@ def test_sanitizers_have_nothing_to_say(
         run_backward(p, given, saved, output_gradients(p), small, 2)
 
 
-def test_production_tiling(program: Build) -> None:
-    """H=1024, N=16: the blocks, warps and slices of K that a GPU will run."""
-    p = Problem("grid", T=3, N=16, H=1024, units=8, columns=16, k_splits=4, held=True)
-    given = inputs(p)
+PRODUCTION = [
+    Problem("grid", T=3, N=16, H=1024, units=8, columns=16, k_splits=4, held=True),
+    Problem("grid", T=2, N=3, H=2048, units=16, columns=8, k_splits=4, back_splits=8, held=True),
+]
+
+
+@pytest.mark.parametrize("p", PRODUCTION, ids=str)
+def test_production_tiling(p: Problem, program: Build) -> None:
+    """The blocks, warps and slices of K that a GPU will run; of both passes for the largest H."""
+    given, gradients = inputs(p), output_gradients(p)
     found = run_forward(p, given, program("grid"), 0)
-    truth, plain = (reference(p, given, output_gradients(p), d) for d in (torch.float64, p.dtype))
-    results = {name: found[name].to(p.dtype) for name in ("hidden", "cells", "h_n", "c_n")}
+    names = ["hidden", "cells", "h_n", "c_n"]
+    if p.back_splits:
+        found |= run_backward(p, given, found, gradients, program("grid"), 0)
+        names += ["d_preact", "d_h0", "d_c0"]
+    truth, plain = (reference(p, given, gradients, dtype) for dtype in (torch.float64, p.dtype))
     assert_all_close(
-        results, {name: truth[name] for name in results}, {name: plain[name] for name in results}
+        {name: found[name].to(p.dtype) for name in names},
+        {name: truth[name] for name in names},
+        {name: plain[name] for name in names},
     )
