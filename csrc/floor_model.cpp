@@ -56,10 +56,12 @@ double product_cycles(const StageShape& stage, const TimeLoop& loop, int element
   const double rows = 16.0 * stage.row_tiles * stage.parts;
   const int64_t blocks_k = ceil_div(stage.K, kBlockK), slice = ceil_div(blocks_k, loop.k_splits);
   const double K = double(blocks_k) * kBlockK;
+  const int64_t held = loop.k_splits * std::min<int64_t>(loop.held, slice);  // blocks of a row
+  const double loaded = std::max(K - double(held) * kBlockK, 0.0);
   // The warps of every part read what enters, again.
   const double entering = loop.regime == Regime::kGrid ? 0 : double(stage.parts) * loop.columns;
   const double shared_rate = std::min(m.shared_bytes, kWarpShared * loop.warps);
-  const double shared = (rows + entering) * K * element / shared_rate;
+  const double shared = (rows * loaded + entering * K) * element / shared_rate;
   if (element == 4) {
     const double lanes = kEfficiency * std::min(m.fma_lanes, double(loop.threads));
     return std::max(rows * K * loop.columns / lanes, shared);

@@ -47,6 +47,13 @@ int least_splits(int columns) {
   return pieces / (tiles > 2 ? tiles / 2 : 1);
 }
 
+int64_t shared_blocks_k(const StageShape& stage, const TimeLoop& loop) {
+  const int64_t blocks = (stage.K + kBlockK - 1) / kBlockK;
+  if (loop.held == 0) return blocks;
+  const int64_t slice = (blocks + loop.k_splits - 1) / loop.k_splits;
+  return loop.k_splits * std::max<int64_t>(slice - loop.held, 1);
+}
+
 int64_t padded_row(int64_t K, int element) {
   const int64_t blocks = (K + kBlockK - 1) / kBlockK;
   return element == 2 ? kBlockK * (blocks | 1) : kBlockK * blocks + 4;
@@ -56,7 +63,8 @@ int64_t shared_bytes_of(const TimeLoop& loop, bool backward, int element) {
   int64_t bytes = 0;
   for (const StageShape& stage : stages_of(loop, backward)) {
     const int64_t rows = int64_t{16} * stage.row_tiles * stage.parts;
-    bytes += round_up(rows * padded_row(stage.K, element) * element, kAlignment);
+    const int64_t row = padded_row(kBlockK * shared_blocks_k(stage, loop), element);
+    bytes += round_up(rows * row * element, kAlignment);
     if (loop.k_splits > 1) {
       const int64_t partial = int64_t{loop.warps} * pieces_of(loop.columns) * kLanes;
       bytes += round_up(partial * 8 * stage.row_tiles, kAlignment);

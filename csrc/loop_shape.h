@@ -29,6 +29,10 @@ std::vector<StageShape> stages_of(const TimeLoop& loop, bool backward);
 // The least number of warps that can share K, if any do: each finishes some of a lane's columns.
 int least_splits(int columns);
 
+// Blocks of K of a row of weights that lie in shared memory: of each warp's slice those that it
+// does not hold in registers, but one at least, through which those come in.
+int64_t shared_blocks_k(const StageShape& stage, const TimeLoop& loop);
+
 // Elements from one row of weights, or of what enters, to the next.
 int64_t padded_row(int64_t K, int element);
 

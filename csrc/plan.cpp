@@ -123,6 +123,7 @@ std::string describe(const TimeLoop& loop) {
       regime_name(loop.regime), loop.blocks, loop.blocks == 1 ? "" : "s", loop.units, loop.groups,
       loop.groups == 1 ? "" : "s", loop.columns, loop.warps, loop.us);
   std::string line = text;
+  if (loop.held > 0) line += ", weights in registers too";
   if (loop.passes > 1) line += ", in " + std::to_string(loop.passes) + " passes over the batch";
   return line;
 }

@@ -130,23 +130,27 @@ class Search {
       parts = std::max(parts, stage.parts);
       blocks_k = std::max(blocks_k, (stage.K + kBlockK - 1) / kBlockK);
     }
+    const int held = p_.projection ? 0 : held_blocks(loop.regime, backward_, loop.columns);
     for (const int splits : kSplits) {
-      loop.k_splits = splits;
-      const Variant variant = variant_of(loop);
-      if (splits == 1 && variant != Variant::kWhole) continue;
-      loop.max_threads = max_threads(loop.regime, backward_, loop.columns, variant);
-      if (splits * parts * 32 > loop.max_threads) continue;
       // Of a short K some warps have none, but where no kernel leaves K whole they must be there.
       const int least = least_splits(loop.columns);
       if (splits > 1 && (splits < least || splits > std::max<int64_t>(blocks_k, least))) continue;
-      if (!kernel_exists(loop.regime, backward_, work_.element, loop.columns, variant)) continue;
+      loop.k_splits = splits;
       loop.warps = splits * parts;
       loop.threads = 32 * loop.warps;
-      consider(loop, resident);
+      for (const int each : {0, held}) {
+        loop.held = each;
+        consider(loop, resident);
+      }
     }
   }
 
   void consider(TimeLoop loop, int resident) {
+    const Variant variant = variant_of(loop);
+    if ((loop.k_splits == 1) != (variant == Variant::kWhole)) return;
+    if (!kernel_exists(loop.regime, backward_, work_.element, loop.columns, variant)) return;
+    loop.max_threads = max_threads(loop.regime, backward_, loop.columns, variant);
+    if (loop.threads > loop.max_threads) return;
     loop.registers = std::min(255, device_.registers_per_sm / loop.max_threads / 8 * 8);
     loop.shared_bytes = shared_bytes_of(loop, backward_, work_.element);
     if (loop.shared_bytes > device_.shared_per_block) {

@@ -26,6 +26,7 @@ enum class Variant {
   kWhole,      // a warp takes all of K
   kSplit,      // the warps of a part share K, and bring their sums together
   kProjected,  // so too, in the two stages of a step with a projection
+  kHeld,       // split; of its weights a warp keeps in registers as many as fit, for all steps
 };
 
 struct TimeLoop {
@@ -40,6 +41,7 @@ struct TimeLoop {
   int threads;           // 32 * warps, at most max_threads
   int max_threads;       // the launch bound that the kernel was compiled for: 256 or 512
   int projected;         // entries of h that a block owns, a multiple of 8; 0 where h = r
+  int held;              // blocks of its slice of K that a warp keeps in registers, 0: none
   int registers;         // that a thread may use
   int64_t shared_bytes;  // dynamic
   double us;             // modelled microseconds a step, of all passes together
@@ -47,27 +49,38 @@ struct TimeLoop {
 
 constexpr Variant variant_of(const TimeLoop& loop) {
   if (loop.projected > 0) return Variant::kProjected;
+  if (loop.held > 0) return Variant::kHeld;
   return loop.k_splits > 1 ? Variant::kSplit : Variant::kWhole;
 }
 
 // The launch bound a kernel is compiled for: as many threads as leave each the registers it needs.
 // The grid regime keeps loads from L2 under way in registers.
 constexpr int max_threads(Regime regime, bool backward, int columns, Variant variant) {
-  if (regime == Regime::kGrid || columns > 16) return 256;
+  if (regime == Regime::kGrid || columns > 16 || variant == Variant::kHeld) return 256;
   if (columns == 16 && variant == Variant::kWhole) return backward ? 256 : 384;
   return backward || variant == Variant::kProjected ? 384 : 512;
+}
+
+// Of a kernel that holds weights, the blocks of K: each takes 16 registers of a lane forward, 8
+// backward. As many as the compiler finds room for without a spill.
+constexpr int held_blocks(Regime regime, bool backward, int columns) {
+  if (regime != Regime::kGrid) return backward ? 14 : 8;  // no loads from L2 under way
+  if (!backward) return 5;
+  return columns == 8 ? 10 : 8;
 }
 
 // Which kernels are compiled, as the sum of their columns: by regime and pass, half types and
 // float, variant. Few warps share a block's few units, so K is split but where many units meet few
 // columns. Each is what the plan takes for some shape: a test holds the two together.
-constexpr int kCompiled[3][2][2][3] = {
-    {{{8 + 16 + 32, 0, 8 + 16 + 32}, {8 + 16 + 32, 8 + 16 + 32, 8 + 16 + 32}},  // block, forward
-     {{8 + 16, 8 + 32, 8 + 16 + 32}, {8 + 16, 8 + 16 + 32, 8 + 16 + 32}}},      // backward
-    {{{8 + 16 + 32, 8, 8 + 32}, {8 + 16 + 32, 8 + 16, 8 + 32}},                 // cluster
-     {{8 + 16, 8, 8 + 32}, {8 + 16, 8 + 16, 8}}},
-    {{{0, 8 + 16 + 32 + 64, 8 + 16 + 32}, {0, 8 + 16 + 32, 8 + 16 + 32}},  // grid
-     {{0, 8 + 16 + 32, 8 + 16 + 32}, {0, 8 + 16 + 32, 8 + 16 + 32}}},
+constexpr int k16 = 8 + 16, k32 = 8 + 16 + 32;
+constexpr int kCompiled[3][2][2][4] = {
+    // whole, split, projected, held: half types; float
+    {{{k32, 0, k32, 0}, {k32, k32, k32, 0}},        // block, forward
+     {{k16, 8 + 32, k32, 0}, {k16, k32, k32, 0}}},  // backward
+    {{{k32, 0, 8 + 32, 8}, {k32, k16, 8 + 32, 0}},  // cluster, forward
+     {{k16, 0, 8 + 32, 8}, {k16, k16, 8, 0}}},      // backward
+    {{{0, 32 + 64, k32, k16}, {0, k32, k32, 0}},    // grid, forward
+     {{0, 32, k32, k16}, {0, k32, k32, 0}}},        // backward
 };
 
 // `element` is the size of the weights' type.

@@ -53,6 +53,7 @@ class TimeLoop(NamedTuple):
     threads: int
     max_threads: int
     projected: int
+    held: int
     registers: int
     shared_bytes: int
     us: float  # modelled microseconds a step

@@ -38,6 +38,7 @@ class Problem:
     reset: bool = False
     peephole: bool = False
     recompute: bool = False
+    held: bool = False  # weights in registers
     only: str = ""  # the one output that has a gradient; all where empty
     groups: int = 0  # of a launch; 0: all that the batch needs
     first_row: int = 0
@@ -86,7 +87,7 @@ class Problem:
         groups = self.groups or ceil(self.N / self.columns)
         loop = [self.units, self.blocks, groups, self.columns, splits]
         problem = [self.T, self.N, self.H, self.out, self.directions, reverse, stride]
-        tail = [parts * splits, projected, int(backward)]
+        tail = [parts * splits, projected, int(self.held), int(backward)]
         how = [self.first_row, int(self.recompute), REGIMES[self.regime]]
         return torch.tensor([*problem, *how, *loop, *tail])
 

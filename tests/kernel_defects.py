@@ -46,7 +46,7 @@ GRID_FORWARD = {
     "the last row of weights is not loaded": Defect(
         PRODUCT, "i < count;", "i < count - row_;", {"plain": (NUMBERS, "emulator: ")}
     ),
-    "sums read before they are all there": Defect(PRODUCT, "      __syncthreads();", "", RACES),
+    "sums read before they are all there": Defect(PRODUCT, "\n      __syncthreads();", "", RACES),
     "one warp's sums left out": Defect(PRODUCT, "split < at.splits;", "split < 1;", WRONG),
     "a slice of K twice": Defect(
         TILE, "min(split * (", "min((split ? split - 1 : 0) * (", WRONG
@@ -70,6 +70,21 @@ GRID_FORWARD = {
     "state of a row beyond the batch": Defect(FORWARD, "if (n >= p_.seq.N) return;", "", OVERRUN),
     "the row of the step after": Defect(
         SEQUENCE, "seq.offsets[t], seq", "seq.offsets[t + 1], seq", {"memory": OVERFLOW}
+    ),
+}  # fmt: skip
+
+GRID_HELD = {
+    "weights taken before they have come in": Defect(
+        PRODUCT, "__syncthreads();\n        held_", "held_", RACES
+    ),
+    "the next weights come in while these are taken": Defect(
+        PRODUCT, "8 * at.q);\n        __syncthreads();", "8 * at.q);", RACES
+    ),
+    "weights of another slice": Defect(
+        PRODUCT, "lane_row(at) + at.split * kept_", "lane_row(at)", WRONG
+    ),
+    "each block of weights is the first": Defect(
+        PRODUCT, "at.splits, block * kBlockK, kBlockK", "at.splits, 0, kBlockK", WRONG
     ),
 }  # fmt: skip
 
@@ -137,6 +152,7 @@ GRID_BACKWARD = {
 
 PROGRAMS = {
     "one_grid_forward": GRID_FORWARD,
+    "one_grid_held": GRID_HELD,
     "one_cluster_forward": CLUSTER_FORWARD,
     "one_grid_backward": GRID_BACKWARD,
 }

@@ -33,7 +33,7 @@ def problem(program: str) -> Problem:
     regime = "cluster" if "cluster" in program else "grid"
     units = 24 if regime == "cluster" else 8
     return Problem(regime, T=5, N=6, H=70, units=units, columns=8, k_splits=2,
-                   packed=True, reset=True)  # fmt: skip
+                   held="held" in program, packed=True, reset=True)  # fmt: skip
 
 
 def judge_of(program: str, right: Path) -> Judge:

@@ -31,17 +31,20 @@ SEEDS = (0, 1)
 FP16, FP32 = torch.float16, torch.float32
 
 CASES = [
-    Problem("grid", T=5, N=8, H=64, units=8, columns=8, k_splits=2),
-    Problem("grid", T=4, N=20, H=37, units=8, columns=16, k_splits=4),
+    Problem("grid", T=5, N=8, H=64, units=8, columns=8, k_splits=2, held=True),
+    Problem("grid", T=3, N=3, H=345, units=32, columns=8, k_splits=2, held=True),
+    Problem("grid", T=4, N=20, H=37, units=8, columns=16, k_splits=4, held=True),
     Problem("grid", T=3, N=37, H=56, units=16, columns=32, k_splits=4),
-    Problem("grid", T=1, N=1, H=1, units=8, columns=8, k_splits=4),
-    Problem("grid", T=6, N=11, H=24, units=8, columns=8, k_splits=4, packed=True, reset=True),
-    Problem("grid", T=6, N=11, H=24, units=8, columns=16, k_splits=4, packed=True, reset=True,
-            bidirectional=True, peephole=True),
+    Problem("grid", T=1, N=1, H=1, units=8, columns=8, k_splits=4, held=True),
+    Problem("grid", T=6, N=11, H=24, units=8, columns=8, k_splits=4, held=True, packed=True,
+            reset=True),
+    Problem("grid", T=6, N=11, H=24, units=8, columns=16, k_splits=4, held=True, packed=True,
+            reset=True, bidirectional=True, peephole=True),
     Problem("grid", T=5, N=9, H=40, P=19, units=16, columns=16, k_splits=4, bidirectional=True,
             packed=True, peephole=True, reset=True),
     Problem("grid", T=3, N=3, H=33, P=9, units=8, columns=8, k_splits=2, reverse=True),
-    Problem("grid", T=4, N=5, H=20, units=8, columns=8, k_splits=4, peephole=True, recompute=True),
+    Problem("grid", T=4, N=5, H=20, units=8, columns=8, k_splits=4, held=True, peephole=True,
+            recompute=True),
     Problem("block", T=5, N=13, H=64, units=64, columns=8),
     Problem("block", T=5, N=21, H=30, units=32, columns=16, reset=True),
     Problem("block", T=4, N=33, H=13, units=16, columns=32, back_splits=4, packed=True,
@@ -62,15 +65,20 @@ CLUSTER = [
     Problem("cluster", T=5, N=9, H=40, P=19, units=24, columns=8, k_splits=2, packed=True,
             bidirectional=True, reset=True, peephole=True),
     Problem("cluster", T=4, N=3, H=33, P=9, units=8, columns=8, k_splits=4, reverse=True),
-    Problem("cluster", T=1, N=1, H=3, units=8, columns=8, k_splits=4),
+    Problem("cluster", T=1, N=1, H=3, units=8, columns=8, k_splits=4, held=True),
     Problem("cluster", T=2, N=2, H=9, units=8, columns=8),
-    Problem("cluster", T=4, N=9, H=128, units=8, columns=8, k_splits=4),
+    Problem("cluster", T=4, N=9, H=128, units=8, columns=8, k_splits=4, held=True),
+    Problem("cluster", T=3, N=3, H=236, units=16, columns=8, k_splits=2, held=True),
 ]  # fmt: skip
 
 SMALL = [
-    Problem("grid", T=5, N=11, H=24, units=8, columns=8, k_splits=4, packed=True, reset=True),
+    Problem(
+        "grid", T=5, N=11, H=24, units=8, columns=8, k_splits=4, held=True, packed=True, reset=True
+    ),
     Problem("grid", T=3, N=3, H=33, P=9, units=16, columns=8, k_splits=2, peephole=True),
-    Problem("cluster", T=5, N=9, H=40, units=24, columns=8, k_splits=2, bidirectional=True),
+    Problem(
+        "cluster", T=5, N=9, H=40, units=24, columns=8, k_splits=2, held=True, bidirectional=True
+    ),
     Problem("cluster", T=4, N=3, H=33, P=9, units=16, columns=8, k_splits=4, reset=True),
 ]
 
@@ -79,6 +87,7 @@ TYPES = [
     Problem("block", T=5, N=9, H=29, units=32, columns=16, dtype=FP32, reset=True),
     Problem("block", T=4, N=3, H=21, P=11, units=24, columns=16, k_splits=4, dtype=FP32),
     Problem("grid", T=4, N=9, H=29, P=11, units=8, columns=8, k_splits=4, dtype=FP16, packed=True),
+    Problem("grid", T=3, N=5, H=45, units=16, columns=8, k_splits=2, held=True, dtype=FP16),
     Problem("grid", T=4, N=19, H=45, units=16, columns=16, k_splits=4, dtype=FP32, packed=True),
 ]
 
@@ -134,7 +143,7 @@ def test_other_types(p: Problem, program: Build) -> None:
 def test_what_is_not_finite_ends_and_stays_in_its_row(
     regime: str, value: float, program: Build
 ) -> None:
-    p = Problem(regime, T=4, N=5, H=20, units=8, columns=8, k_splits=4)
+    p = Problem(regime, T=4, N=5, H=20, units=8, columns=8, k_splits=4, held=True)
     given, gradients = inputs(p), output_gradients(p)
     right = run_forward(p, given, program("small"), 0)
     right_back = run_backward(p, given, right, gradients, program("small"), 0)
@@ -166,7 +175,7 @@ def test_passes_and_more_groups_than_the_batch_needs(program: Build) -> None:
 
 
 def test_no_steps(program: Build) -> None:
-    p = Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4)
+    p = Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4, held=True)
     given, gradients = inputs(p), output_gradients(p)
     found = run_forward(p, given, program("small"), 0)
     assert torch.equal(found["h_n"], given["h0"]) and torch.equal(found["c_n"], given["c0"])
@@ -188,13 +197,24 @@ def test_sanitizers_have_nothing_to_say(
         run_backward(p, given, saved, output_gradients(p), small, 2)
 
 
-def test_production_tiling(program: Build) -> None:
-    """H=1024, N=16: the blocks, warps and slices of K that a GPU will run."""
-    p = Problem("grid", T=3, N=16, H=1024, units=8, columns=16, k_splits=8)
-    given = inputs(p)
+PRODUCTION = [
+    Problem("grid", T=3, N=16, H=1024, units=8, columns=16, k_splits=4, held=True),
+    Problem("grid", T=2, N=3, H=2048, units=16, columns=8, k_splits=4, back_splits=8, held=True),
+]
+
+
+@pytest.mark.parametrize("p", PRODUCTION, ids=str)
+def test_production_tiling(p: Problem, program: Build) -> None:
+    """The blocks, warps and slices of K that a GPU will run; of both passes for the largest H."""
+    given, gradients = inputs(p), output_gradients(p)
     found = run_forward(p, given, program("grid"), 0)
-    truth, plain = (reference(p, given, output_gradients(p), d) for d in (torch.float64, p.dtype))
-    results = {name: found[name].to(p.dtype) for name in ("hidden", "cells", "h_n", "c_n")}
+    names = ["hidden", "cells", "h_n", "c_n"]
+    if p.back_splits:
+        found |= run_backward(p, given, found, gradients, program("grid"), 0)
+        names += ["d_preact", "d_h0", "d_c0"]
+    truth, plain = (reference(p, given, gradients, dtype) for dtype in (torch.float64, p.dtype))
     assert_all_close(
-        results, {name: truth[name] for name in results}, {name: plain[name] for name in results}
+        {name: found[name].to(p.dtype) for name in names},
+        {name: truth[name] for name in names},
+        {name: plain[name] for name in names},
     )

@@ -63,7 +63,7 @@ def test_nothing_spills(objects: list[Object]) -> None:
 def planned(dtype: torch.dtype, device: object) -> list[tuple[bool, TimeLoop]]:
     """Loops that the plan gives for many shapes, backward or not; each of its kind once."""
     found = {}
-    widths = (8, 40, 64, 128, 200, 256, 384, 512, 768, 1024)
+    widths = (8, 40, 64, 128, 200, 256, 384, 512, 768, 1024, 2048)
     for H, N in itertools.product(widths, (1, 9, 20, 40, 128, 512)):
         for P, regimes in itertools.product(
             {H, max(H // 2, 1)}, ((), ("block",), ("cluster",), ("grid",))
@@ -82,7 +82,8 @@ def planned(dtype: torch.dtype, device: object) -> list[tuple[bool, TimeLoop]]:
 
 def key(scalar: str, backward: bool, loop: TimeLoop) -> tuple[object, ...]:
     """The kind of kernel that a loop runs on; of a Kind its own."""
-    variant = 2 if loop.projected else int(loop.k_splits > 1)  # as variant_of in csrc/time_loop.h
+    # As variant_of in csrc/time_loop.h.
+    variant = 2 if loop.projected else 3 if loop.held else int(loop.k_splits > 1)
     return loop.regime, backward, scalar, loop.columns, variant
 
 
@@ -123,14 +124,15 @@ PROGRAM = """
 #include "cuda/time_lstm.h"
 using namespace ltlstm;
 int main() {
-  int backward, regime, units, blocks, columns, splits, warps, projected;
+  int backward, regime, units, blocks, columns, splits, warps, projected, held;
   char scalar[32];
-  while (scanf("%31s %d %d %d %d %d %d %d %d", scalar, &backward, &regime, &units, &blocks,
-               &columns, &splits, &warps, &projected) == 9) {
+  while (scanf("%31s %d %d %d %d %d %d %d %d %d", scalar, &backward, &regime, &units, &blocks,
+               &columns, &splits, &warps, &projected, &held) == 10) {
     TimeLoop loop{};
     loop.regime = Regime(regime);
     loop.units = units, loop.blocks = blocks, loop.columns = columns, loop.k_splits = splits;
     loop.warps = warps, loop.threads = 32 * warps, loop.projected = projected;
+    loop.held = held;
     const auto bytes = [&](auto zero) {
       using T = decltype(zero);
       return backward ? cuda::shared_bytes_of<cuda::TimeLstmBackward<T>>(loop)
@@ -165,7 +167,7 @@ def test_the_kernels_take_the_shared_memory_of_the_plan(
     ]
     lines = [
         f"{scalar} {backward:d} {regimes.index(loop.regime)} {loop.units} {loop.blocks} "
-        f"{loop.columns} {loop.k_splits} {loop.warps} {loop.projected}"
+        f"{loop.columns} {loop.k_splits} {loop.warps} {loop.projected} {loop.held}"
         for scalar, backward, loop in asked
     ]
     told = subprocess.check_output([str(program)], input="\n".join(lines), text=True).split()

@@ -135,6 +135,18 @@ def test_the_regimes_of_the_design(
     assert make_plan(shape, dtype, A100).forward.regime == ampere
 
 
+def test_weights_in_registers_reach_further() -> None:
+    """W_hh of 2048 units is more than the shared memory of all SMs of an H100."""
+    for N in (1, 16, 64):
+        plan = make_plan(Shape(512, N, 2048, 2048, training=True), torch.bfloat16, H100)
+        for loop, weights in ((plan.forward, 64 * 2048), (plan.backward, 16 * 4 * 2048)):
+            assert loop.regime == "grid" and loop.held > 0
+            assert loop.shared_bytes < 2 * weights  # of a block: its rows, all of K
+        assert plan.reason.count("weights in registers too") == 2
+    assert make_plan(Shape(512, 1, 2048, 2048), torch.float32, H100).forward.regime == "aten"
+    assert make_plan(Shape(512, 1, 2048, 2048), torch.float16, A100).forward.regime == "aten"
+
+
 def test_no_model_is_below_the_floor_of_its_exchange() -> None:
     for H, N in itertools.product((64, 256, 512, 1024), (1, 16, 64, 128)):
         for regime, hop in (("block", 0.03), ("cluster", 0.2), ("grid", 0.8)):

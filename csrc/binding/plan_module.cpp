@@ -76,6 +76,7 @@ py::dict loop_dict(const ltlstm::TimeLoop& loop) {
   d["threads"] = loop.threads;
   d["max_threads"] = loop.max_threads;
   d["projected"] = loop.projected;
+  d["held"] = loop.held;
   d["registers"] = loop.registers;
   d["shared_bytes"] = loop.shared_bytes;
   d["us"] = loop.us;

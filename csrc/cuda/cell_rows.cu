@@ -185,6 +185,29 @@ constexpr int kWide = 16 / sizeof(scalar);
 
 int64_t blocks_for(int64_t threads) { return (threads + kThreads - 1) / kThreads; }
 
+// Of the pointwise cell, with peepholes or without.
+template <class Problem>
+struct CellKernels {
+  int units;  // of a thread
+  void (*plain)(Problem);
+  void (*peephole)(Problem);
+};
+
+template <class Problem>
+Status launch_cells(const CellKernels<Problem>& kernels, const Problem& p, void* stream) {
+  return launch_over(p.peephole != nullptr ? kernels.peephole : kernels.plain, p,
+                     blocks_for(p.R * p.H / kernels.units), stream);
+}
+
+template <class scalar, int kCount>
+constexpr CellKernels<CellRowsForward<scalar>> kForward = {
+    kCount, cell_rows_forward_kernel<scalar, kCount, false>,
+    cell_rows_forward_kernel<scalar, kCount, true>};
+template <class scalar, int kCount>
+constexpr CellKernels<CellRowsBackward<scalar>> kBackward = {
+    kCount, cell_rows_backward_kernel<scalar, kCount, false>,
+    cell_rows_backward_kernel<scalar, kCount, true>};
+
 }  // namespace
 
 template <class scalar>
@@ -192,14 +215,7 @@ Status cell_rows_forward(const CellRowsForward<scalar>& p, void* stream) {
   constexpr int kMany = kWide<scalar>;
   const bool wide = p.H % kMany == 0 && p.preact_stride % kMany == 0 &&
                     aligned({p.preact, p.c_prev, p.peephole, p.gates, p.c, p.r});
-  const int64_t blocks = blocks_for(p.R * p.H / (wide ? kMany : 1));
-  if (wide)
-    return launch_over(p.peephole ? cell_rows_forward_kernel<scalar, kMany, true>
-                                  : cell_rows_forward_kernel<scalar, kMany, false>,
-                       p, blocks, stream);
-  return launch_over(p.peephole ? cell_rows_forward_kernel<scalar, 1, true>
-                                : cell_rows_forward_kernel<scalar, 1, false>,
-                     p, blocks, stream);
+  return launch_cells(wide ? kForward<scalar, kMany> : kForward<scalar, 1>, p, stream);
 }
 
 template <class scalar>
@@ -208,14 +224,7 @@ Status cell_rows_backward(const CellRowsBackward<scalar>& p, void* stream) {
   const bool wide =
       p.H % kMany == 0 && p.d_preact_stride % kMany == 0 &&
       aligned({p.gates, p.c_prev, p.c, p.peephole, p.dr, p.dc, p.d_preact, p.dc_prev, p.r});
-  const int64_t blocks = blocks_for(p.R * p.H / (wide ? kMany : 1));
-  if (wide)
-    return launch_over(p.peephole ? cell_rows_backward_kernel<scalar, kMany, true>
-                                  : cell_rows_backward_kernel<scalar, kMany, false>,
-                       p, blocks, stream);
-  return launch_over(p.peephole ? cell_rows_backward_kernel<scalar, 1, true>
-                                : cell_rows_backward_kernel<scalar, 1, false>,
-                     p, blocks, stream);
+  return launch_cells(wide ? kBackward<scalar, kMany> : kBackward<scalar, 1>, p, stream);
 }
 
 template <class scalar>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cuda/launch.cuh"
-#include "cuda/tile.cuh"
+#include "cuda/loop_kinds.cuh"
 #include "cuda/time_lstm.h"
 
 namespace ltlstm::cuda {
@@ -46,6 +46,7 @@ void visit_columns(const TimeLoop& loop, const Visit& visit) {
   visit_variant<Kind, scalar, Exchange, kColumnTiles, Variant::kWhole>(loop, visit);
   visit_variant<Kind, scalar, Exchange, kColumnTiles, Variant::kSplit>(loop, visit);
   visit_variant<Kind, scalar, Exchange, kColumnTiles, Variant::kProjected>(loop, visit);
+  visit_variant<Kind, scalar, Exchange, kColumnTiles, Variant::kHeld>(loop, visit);
 }
 
 template <template <class, template <class> class, int, Variant> class Kind, class scalar,
@@ -65,6 +66,7 @@ Status launch_kind(const Problem& problem, const TimeLoop& loop, int directions,
                                 int64_t{loop.projected} * loop.blocks >= problem.P
                           : problem.P == problem.H) &&
       loop.k_splits >= Kind::P::kMinSplits && (Kind::P::kSplit || loop.k_splits == 1) &&
+      loop.held == Kind::kHeld && (loop.projected > 0) == Kind::kProjected &&
       loop.warps == loop.k_splits * Kind::parts(loop) && loop.threads == kLanes * loop.warps &&
       loop.threads <= Kind::kMaxThreads && problem.seq.T < (int64_t{1} << 31);
   if (!covers) return Status::kBadLoop;
@@ -77,7 +79,7 @@ Status launch_kind(const Problem& problem, const TimeLoop& loop, int directions,
   shape.cluster = kRegime == Regime::kCluster ? loop.blocks : 1;
   shape.cooperative = kRegime == Regime::kGrid;
   const cudaError_t error =
-      launch(Kind::kernel(), shape, static_cast<cudaStream_t>(stream), problem, loop);
+      launch(time_lstm_kernel<Kind>, shape, static_cast<cudaStream_t>(stream), problem, loop);
   return error == cudaSuccess ? Status::kOk : Status::kLaunchFailed;
 }
 

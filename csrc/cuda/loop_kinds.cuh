@@ -8,25 +8,37 @@
 
 namespace ltlstm::cuda {
 
-template <class Kind>
-__global__ void time_lstm_forward_kernel(
-    const __grid_constant__ TimeLstmForward<typename Kind::scalar> p,
-    const __grid_constant__ TimeLoop loop);
-
-// Forward.
-template <class scalar_, template <class> class Exchange_, int kColumnTiles, Variant kVariant>
-struct ForwardKind {
+// What both passes have: `kVariant` and `kBackward_` say which of the kernels of time_loop.h it is.
+template <class scalar_, template <class> class Exchange_, int kColumnTiles, Variant kVariant,
+          bool kBackward_>
+struct LoopKind {
   using scalar = scalar_;
   using Exchange = Exchange_<scalar>;
   using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
-  using GateStage = Stage<scalar, Exchange_, P, 2>;    // h -> i, f, g, o
-  using OutputStage = Stage<scalar, Exchange_, P, 1>;  // r -> h
-  static constexpr bool kBackward = false;
+  static constexpr bool kBackward = kBackward_;
   static constexpr bool kProjected = kVariant == Variant::kProjected;
+  static constexpr int kHeld =
+      kVariant == Variant::kHeld ? held_blocks(Exchange::kRegime, kBackward, P::kColumns) : 0;
   static constexpr int kMaxThreads =
       max_threads(Exchange::kRegime, kBackward, P::kColumns, kVariant);
+  template <int kRowTiles>
+  using FirstStage = Stage<scalar, Exchange_, P, kRowTiles, kHeld>;
+  using SecondStage = Stage<scalar, Exchange_, P, 1, 0>;
+};
 
-  static auto kernel() { return time_lstm_forward_kernel<ForwardKind>; }
+template <class Kind>
+class ForwardLoop;  // time_lstm_forward.cuh
+template <class Kind>
+class BackwardLoop;  // time_lstm_backward.cuh
+
+template <class scalar, template <class> class Exchange, int kColumnTiles, Variant kVariant>
+struct ForwardKind : LoopKind<scalar, Exchange, kColumnTiles, kVariant, false> {
+  using Base = LoopKind<scalar, Exchange, kColumnTiles, kVariant, false>;
+  using Base::kProjected;
+  using Problem = TimeLstmForward<scalar>;
+  using Loop = ForwardLoop<ForwardKind>;
+  using GateStage = typename Base::template FirstStage<2>;  // h -> i, f, g, o
+  using OutputStage = typename Base::SecondStage;           // r -> h
 
   LTLSTM_INLINE int gate_parts(const TimeLoop& loop) { return loop.units / 8; }
   LTLSTM_INLINE int output_parts(const TimeLoop& loop) { return (loop.projected + 15) / 16; }
@@ -38,32 +50,22 @@ struct ForwardKind {
   // Of the stage that has more of them: a projection is never wider than what it projects.
   LTLSTM_INLINE int parts(const TimeLoop& loop) { return gate_parts(loop); }
   LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
-    return GateStage::shared(gate_parts(loop), h(loop), loop.warps) +
-           (kProjected ? OutputStage::shared(output_parts(loop), r(loop), loop.warps) : 0);
+    return GateStage::shared(loop, gate_parts(loop), h(loop)) +
+           (kProjected ? OutputStage::shared(loop, output_parts(loop), r(loop)) : 0);
   }
   LTLSTM_INLINE int64_t workspace(const TimeLoop& loop) {
     return GateStage::global(h(loop)) + (kProjected ? OutputStage::global(r(loop)) : 0);
   }
 };
 
-template <class Kind>
-__global__ void time_lstm_backward_kernel(
-    const __grid_constant__ TimeLstmBackward<typename Kind::scalar> p,
-    const __grid_constant__ TimeLoop loop);
-
-// Backward.
-template <class scalar_, template <class> class Exchange_, int kColumnTiles, Variant kVariant>
-struct BackwardKind {
-  using scalar = scalar_;
-  using Exchange = Exchange_<scalar>;
-  using P = Pieces<kColumnTiles, kVariant != Variant::kWhole>;
-  using StateStage = Stage<scalar, Exchange_, P, 1>;  // d_preact -> dh
-  using CellStage = Stage<scalar, Exchange_, P, 1>;   // dh -> dr
-  static constexpr bool kBackward = true;
-  static constexpr bool kProjected = kVariant == Variant::kProjected;
-  static constexpr int kMaxThreads =
-      max_threads(Exchange::kRegime, kBackward, P::kColumns, kVariant);
-  static auto kernel() { return time_lstm_backward_kernel<BackwardKind>; }
+template <class scalar, template <class> class Exchange, int kColumnTiles, Variant kVariant>
+struct BackwardKind : LoopKind<scalar, Exchange, kColumnTiles, kVariant, true> {
+  using Base = LoopKind<scalar, Exchange, kColumnTiles, kVariant, true>;
+  using Base::kProjected;
+  using Problem = TimeLstmBackward<scalar>;
+  using Loop = BackwardLoop<BackwardKind>;
+  using StateStage = typename Base::template FirstStage<1>;  // d_preact -> dh
+  using CellStage = typename Base::SecondStage;              // dh -> dr
 
   LTLSTM_INLINE int unit_parts(const TimeLoop& loop) { return (loop.units + 15) / 16; }
   LTLSTM_INLINE int state_parts(const TimeLoop& loop) {
@@ -74,12 +76,23 @@ struct BackwardKind {
 
   LTLSTM_INLINE int parts(const TimeLoop& loop) { return unit_parts(loop); }
   LTLSTM_INLINE int64_t shared(const TimeLoop& loop) {
-    return StateStage::shared(state_parts(loop), d_preact(loop), loop.warps) +
-           (kProjected ? CellStage::shared(unit_parts(loop), dh(loop), loop.warps) : 0);
+    return StateStage::shared(loop, state_parts(loop), d_preact(loop)) +
+           (kProjected ? CellStage::shared(loop, unit_parts(loop), dh(loop)) : 0);
   }
   LTLSTM_INLINE int64_t workspace(const TimeLoop& loop) {
     return StateStage::global(d_preact(loop)) + (kProjected ? CellStage::global(dh(loop)) : 0);
   }
 };
+
+// All steps of a block's direction and batch slice.
+template <class Kind>
+__global__ void __launch_bounds__(Kind::kMaxThreads, 1)
+    time_lstm_kernel(const __grid_constant__ typename Kind::Problem p,
+                     const __grid_constant__ TimeLoop loop) {
+  const BlockPlace block = block_place(loop);
+  unsigned char* workspace =
+      p.workspace + (block.direction * loop.groups + block.group) * Kind::workspace(loop);
+  typename Kind::Loop(p, loop, block, workspace).run();
+}
 
 }  // namespace ltlstm::cuda

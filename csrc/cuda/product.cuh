@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The product of a step: the block's rows of weights times what enters the step.
 //
-// The weights lie in shared memory for the whole time loop, as rows of K. What enters is a matrix
-// of `columns` rows of K elements, in shared memory or in L2. Half types go through the tensor
-// cores and are summed in float; float stays exact, by fused multiply-adds over the same tiles.
+// The weights lie in shared memory for the whole time loop, as rows of K, or in part in registers.
+// What enters is a matrix of `columns` rows of K elements, in shared memory or in L2. Half types go
+// through the tensor cores and are summed in float; float stays exact, by fused multiply-adds over
+// the same tiles.
 #pragma once
 
 #include "cuda/tile.cuh"
@@ -31,9 +32,17 @@ struct alignas(8 * kRowTiles) Values {
   float v[2 * kRowTiles];
 };
 
-// A part is kRowTiles tiles of 16 rows.
-template <class scalar, int kColumnTiles, int kRowTiles>
+// A part is kRowTiles tiles of 16 rows. Of its slice of K a warp holds the first kHeld blocks of
+// its part in registers; the rows in shared memory have what follows them, slice by slice.
+template <class scalar, int kColumnTiles, int kRowTiles, int kHeld>
 class Product {
+  static_assert(kHeld == 0 || sizeof(scalar) == 2, "only half types are held");
+
+  // What a lane holds of a part in a block of K: 8 elements of rows g and g + 8 of each row tile.
+  struct Fragment {
+    uint4 of[kRowTiles][2];
+  };
+
  public:
   static constexpr int kPartRows = 16 * kRowTiles;
   // As the matrix instruction lays them out: 0, 1 row g, 2, 3 row g + 8; columns 2q and 2q + 1.
@@ -41,23 +50,32 @@ class Product {
     float of[kRowTiles][kColumnTiles][4];
   };
 
-  LTLSTM_INLINE int shared_elements(int parts, int K) {
-    return parts * kPartRows * padded_row<scalar>(K);
+  LTLSTM_INLINE int shared_elements(int parts, int K, int splits) {
+    return parts * kPartRows * row_of(K, splits);
   }
 
-  __device__ __forceinline__ Product(SharedArrays& arrays, int parts, int K)
-      : rows_(parts * kPartRows),
-        row_(padded_row<scalar>(K)),
-        weights_(arrays.take<scalar>(shared_elements(parts, K))) {}
+  __device__ __forceinline__ Product(SharedArrays& arrays, const WarpPlace& at, int parts, int K)
+      : slice_(slice_of(K, at.splits)),
+        kept_(kept_of(K, at.splits)),
+        rows_(parts * kPartRows),
+        row_(row_of(K, at.splits)),
+        weights_(arrays.take<scalar>(shared_elements(parts, K, at.splits))) {}
 
   // value(row, k) for all rows of the block and all k, the padding included. kAlongRows: a row's
   // elements lie together in global memory, else a column's.
   template <bool kAlongRows, class Value>
-  __device__ __forceinline__ void load(const Value& value) {
-    const int count = rows_ * row_;
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
-      const int row = kAlongRows ? i / row_ : i % rows_, k = kAlongRows ? i % row_ : i / rows_;
-      weights_[row * row_ + k] = value(row, k);
+  __device__ __forceinline__ void load(const WarpPlace& at, const Value& value) {
+    if constexpr (kHeld == 0) {
+      fill<kAlongRows>(1, 0, row_, value);
+    } else {
+#pragma unroll
+      for (int block = 0; block < kHeld; ++block) {
+        fill<kAlongRows>(at.splits, block * kBlockK, kBlockK, value);
+        __syncthreads();
+        held_[block] = fragment(lane_row(at) + at.split * kept_ + 8 * at.q);
+        __syncthreads();
+      }
+      fill<kAlongRows>(at.splits, kHeld * kBlockK, kept_, value);
     }
   }
 
@@ -65,15 +83,55 @@ class Product {
   template <class From>
   __device__ __forceinline__ void add(Sums& sums, const WarpPlace& at, const scalar* entering,
                                       int stride, int first, int last) const {
-    const scalar* weights = weights_ + (at.part * kPartRows + at.g) * row_;
+    const scalar* weights = lane_row(at);
     if constexpr (sizeof(scalar) == 2)
-      add_tiles<From>(sums, weights + 8 * at.q, entering + at.g * stride + 8 * at.q, stride, first,
-                      last);
+      add_tiles<From>(sums, weights + (kHeld == 0 ? first : at.split * kept_) + 8 * at.q,
+                      entering + at.g * stride + 8 * at.q, stride, first, last);
     else
       add_floats<From>(sums, weights, entering + 2 * at.q * stride, stride, first, last);
   }
 
  private:
+  // Elements of a whole slice of K, and of what of it lies in shared memory: one block at least,
+  // through which the held ones come in.
+  LTLSTM_INLINE int slice_of(int K, int splits) {
+    const int blocks = (K + kBlockK - 1) / kBlockK;
+    return (blocks + splits - 1) / splits * kBlockK;
+  }
+  LTLSTM_INLINE int kept_of(int K, int splits) {
+    const int kept = slice_of(K, splits) - kHeld * kBlockK;
+    return kept > kBlockK || kHeld == 0 ? kept : kBlockK;
+  }
+  LTLSTM_INLINE int row_of(int K, int splits) {
+    return padded_row<scalar>(kHeld == 0 ? K : splits * kept_of(K, splits));
+  }
+
+  // Elements [first, first + width) of each slice, side by side in a row. Beyond the end of a slice
+  // are those of the next: nobody reads them.
+  template <bool kAlongRows, class Value>
+  __device__ __forceinline__ void fill(int slices, int first, int width, const Value& value) {
+    const int length = slices * width, count = rows_ * length;
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+      const int row = kAlongRows ? i / length : i % rows_, j = kAlongRows ? i % length : i / rows_;
+      const int slice = kHeld == 0 ? 0 : j / width, k = j - slice * width;
+      weights_[row * row_ + slice * kept_ + k] = value(row, slice * slice_ + first + k);
+    }
+  }
+
+  __device__ __forceinline__ const scalar* lane_row(const WarpPlace& at) const {
+    return weights_ + (at.part * kPartRows + at.g) * row_;
+  }
+
+  __device__ __forceinline__ Fragment fragment(const scalar* weights) const {
+    Fragment found;
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        found.of[m][half] = FromShared::load(weights + (16 * m + 8 * half) * row_);
+    return found;
+  }
+
   // Lane 4g + q loads elements 8q .. 8q + 7 of a block of K for its rows and column g. The
   // instruction wants other k there; but as weights and h are permuted alike, the sum is the same.
   template <class From>
@@ -81,26 +139,37 @@ class Product {
                                             const scalar* entering, int stride, int first,
                                             int last) const {
     constexpr int kAhead = From::kAhead > kColumnTiles ? From::kAhead / kColumnTiles : 1;
-    for (int k = first; k < last; k += kAhead * kBlockK) {
-      uint4 h[kAhead][kColumnTiles];
+    const int held = min(last, first + kHeld * kBlockK);
 #pragma unroll
-      for (int a = 0; a < kAhead; ++a)
-        if (k + a * kBlockK < last)
-#pragma unroll
-          for (int n = 0; n < kColumnTiles; ++n)
-            h[a][n] = From::load(entering + n * 8 * stride + k + a * kBlockK);
-#pragma unroll
-      for (int a = 0; a < kAhead; ++a)
-        if (k + a * kBlockK < last) add_block(sums, weights + k + a * kBlockK, h[a]);
-    }
+    for (int block = 0; block < kHeld; block += kAhead)
+      add_blocks<From, kAhead>(sums, entering, stride, first + block * kBlockK, held,
+                               [&](int a) { return held_[block + a < kHeld ? block + a : 0]; });
+    for (int k = held; k < last; k += kAhead * kBlockK)
+      add_blocks<From, kAhead>(sums, entering, stride, k, last,
+                               [&](int a) { return fragment(weights + k - held + a * kBlockK); });
   }
 
-  __device__ __forceinline__ void add_block(Sums& sums, const scalar* weights,
+  // kAhead blocks of K from k on, as far as they are there.
+  template <class From, int kAhead, class Weights>
+  __device__ __forceinline__ void add_blocks(Sums& sums, const scalar* entering, int stride, int k,
+                                             int last, const Weights& weights) const {
+    uint4 h[kAhead][kColumnTiles];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a)
+      if (k + a * kBlockK < last)
+#pragma unroll
+        for (int n = 0; n < kColumnTiles; ++n)
+          h[a][n] = From::load(entering + n * 8 * stride + k + a * kBlockK);
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a)
+      if (k + a * kBlockK < last) add_block(sums, weights(a), h[a]);
+  }
+
+  __device__ __forceinline__ void add_block(Sums& sums, const Fragment& weights,
                                             const uint4 (&h)[kColumnTiles]) const {
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
-      const uint4 upper = FromShared::load(weights + 16 * m * row_);
-      const uint4 lower = FromShared::load(weights + (16 * m + 8) * row_);
+      const uint4 upper = weights.of[m][0], lower = weights.of[m][1];
       const uint32_t a0[4] = {upper.x, lower.x, upper.y, lower.y};
       const uint32_t a1[4] = {upper.z, lower.z, upper.w, lower.w};
 #pragma unroll
@@ -141,8 +210,9 @@ class Product {
     }
   }
 
-  const int rows_, row_;
+  const int slice_, kept_, rows_, row_;
   scalar* const weights_;
+  Fragment held_[kHeld > 0 ? kHeld : 1];
 };
 
 // Brings the partial sums of the warps that split K together, always in the same order.

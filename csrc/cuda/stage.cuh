@@ -37,22 +37,23 @@ struct Absent {
   __device__ __forceinline__ explicit Absent(const Any&...) {}
 };
 
-// kRowTiles_ 2: a warp's part is 8 units with all four gates. 1: a part is 16 single rows.
-template <class scalar_, template <class> class Exchange_, class P, int kRowTiles_>
+// kRowTiles_ 2: a warp's part is 8 units with all four gates. 1: a part is 16 single rows. kHeld:
+// blocks of K that a warp holds in registers.
+template <class scalar_, template <class> class Exchange_, class P, int kRowTiles_, int kHeld>
 class Stage {
  public:
   using scalar = scalar_;
   using Exchange = Exchange_<scalar>;
-  using Multiplier = Product<scalar, P::kColumnTiles, kRowTiles_>;
+  using Multiplier = Product<scalar, P::kColumnTiles, kRowTiles_, kHeld>;
   using Reducer = Reduction<P, kRowTiles_>;
   using Sums = typename Multiplier::Sums;
   static constexpr int kRowTiles = kRowTiles_;
 
   // Bytes of dynamic shared memory, and of a group's part of the workspace.
-  LTLSTM_INLINE int64_t shared(int parts, const Channel& channel, int warps) {
-    return shared_bytes(Multiplier::shared_elements(parts, channel.width()) *
+  LTLSTM_INLINE int64_t shared(const TimeLoop& loop, int parts, const Channel& channel) {
+    return shared_bytes(Multiplier::shared_elements(parts, channel.width(), loop.k_splits) *
                         static_cast<int>(sizeof(scalar))) +
-           shared_bytes(Reducer::shared_elements(warps) *
+           shared_bytes(Reducer::shared_elements(loop.warps) *
                         static_cast<int>(sizeof(Values<kRowTiles>))) +
            Exchange::shared(channel, P::kColumns);
   }
@@ -66,7 +67,7 @@ class Stage {
       : at_(at),
         parts_(parts),
         width_(channel.width()),
-        product_(arrays, parts, width_),
+        product_(arrays, at, parts, width_),
         reducer_(arrays.take<Values<kRowTiles>>(
             Reducer::shared_elements(static_cast<int>(blockDim.x) / kLanes))),
         exchange_(arrays, channel, P::kColumns, rank, steps, workspace) {}

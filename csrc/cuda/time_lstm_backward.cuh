@@ -72,14 +72,14 @@ class BackwardLoop : private LoopThread<typename Kind::P> {
   __device__ __forceinline__ void load_weights() {
     const int64_t H = p_.H, width = p_.P;
     const int first_unit = block_.rank * units_, first_output = block_.rank * outputs_;
-    state_stage_.product().template load<false>([&](int row, int k) {
+    state_stage_.product().template load<false>(at_, [&](int row, int k) {
       const int output = first_output + row, unit = k / 4, gate = k % 4;
       return row < outputs_ && output < width && unit < H
                  ? d_.w_hh[(gate * H + unit) * width + output]
                  : scalar(0.f);
     });
     if constexpr (Kind::kProjected) {
-      cell_stage_.product().template load<false>([&](int row, int k) {
+      cell_stage_.product().template load<false>(at_, [&](int row, int k) {
         const int unit = first_unit + row;
         return row < units_ && unit < H && k < width ? d_.w_hr[k * H + unit] : scalar(0.f);
       });
@@ -259,15 +259,5 @@ class BackwardLoop : private LoopThread<typename Kind::P> {
   bool cleared_[kSlots];  // whether the state is cleared before this step
   StepRows rows_;
 };
-
-template <class Kind>
-__global__ void __launch_bounds__(Kind::kMaxThreads, 1)
-    time_lstm_backward_kernel(const __grid_constant__ TimeLstmBackward<typename Kind::scalar> p,
-                              const __grid_constant__ TimeLoop loop) {
-  const BlockPlace block = block_place(loop);
-  unsigned char* workspace =
-      p.workspace + (block.direction * loop.groups + block.group) * Kind::workspace(loop);
-  BackwardLoop<Kind>(p, loop, block, workspace).run();
-}
 
 }  // namespace ltlstm::cuda

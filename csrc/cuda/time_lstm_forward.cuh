@@ -63,12 +63,12 @@ class ForwardLoop : private LoopThread<typename Kind::P> {
   }
   __device__ __forceinline__ void load_weights() {
     const int64_t H = p_.H, P_ = p_.P;
-    gate_stage_.product().template load<true>([&](int row, int k) {
+    gate_stage_.product().template load<true>(at_, [&](int row, int k) {
       const int unit = first_unit_ + row / 32 * 8 + row % 8, gate = row / 8 % 4;
       return unit < H && k < P_ ? d_.w_hh[(gate * H + unit) * P_ + k] : scalar(0.f);
     });
     if constexpr (Kind::kProjected) {
-      output_stage_.product().template load<true>([&](int row, int k) {
+      output_stage_.product().template load<true>(at_, [&](int row, int k) {
         const int output = first_output_ + row;
         return row < outputs_ && output < P_ && k < H ? d_.w_hr[output * H + k] : scalar(0.f);
       });
@@ -213,15 +213,5 @@ class ForwardLoop : private LoopThread<typename Kind::P> {
   bool clears_[kSlots];  // whether the state is cleared after this step
   StepRows rows_;
 };
-
-template <class Kind>
-__global__ void __launch_bounds__(Kind::kMaxThreads, 1)
-    time_lstm_forward_kernel(const __grid_constant__ TimeLstmForward<typename Kind::scalar> p,
-                             const __grid_constant__ TimeLoop loop) {
-  const BlockPlace block = block_place(loop);
-  unsigned char* workspace =
-      p.workspace + (block.direction * loop.groups + block.group) * Kind::workspace(loop);
-  ForwardLoop<Kind>(p, loop, block, workspace).run();
-}
 
 }  // namespace ltlstm::cuda

@@ -5,7 +5,8 @@
 int main(int count, char** arguments) {
   using namespace ltlstm::cuda;
   return cases::main_of(count, arguments, [](cases::Records& records, const cases::Sizes& s) {
-    cases::run_backward<BackwardKind<__nv_bfloat16, GridExchange, 1, Variant::kSplit>>(records, s);
+    cases::run_backward<BackwardKind<__nv_bfloat16, GridExchange, 1, ltlstm::Variant::kSplit>>(
+        records, s);
     return true;
   });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time-LSTM with 8 columns and K split, grid and cluster regimes, bfloat16: few kernels,
-// quickly built under a sanitizer or with a defect.
+// The time-LSTM with 8 columns, K split, projected or weights in registers, grid and cluster
+// regimes, bfloat16: few kernels, quickly built under a sanitizer or with a defect.
 #include "cuda/exchange_cluster.cuh"
 #include "time_lstm.h"
 
@@ -10,8 +10,8 @@ namespace {
 template <template <class, template <class> class, int, Variant> class Kind,
           template <class> class Exchange, class Visit>
 void visit_small(const Sizes& s, const Visit& visit) {
-  visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kSplit>(loop_of(s), visit);
   visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kProjected>(loop_of(s), visit);
+  visit_variant<Kind, __nv_bfloat16, Exchange, 1, Variant::kHeld>(loop_of(s), visit);
 }
 
 template <template <class> class Exchange>

@@ -12,7 +12,7 @@ namespace ltlstm::cuda::cases {
 // The int64 array "sizes" in this order; tests/emulated.py writes it.
 struct Sizes {
   int64_t T, N, H, P, directions, reverse, hidden_stride, first_row, recompute;
-  int64_t regime, units, blocks, groups, columns, k_splits, warps, projected, backward;
+  int64_t regime, units, blocks, groups, columns, k_splits, warps, projected, held, backward;
 };
 
 inline TimeLoop loop_of(const Sizes& s) {
@@ -26,6 +26,7 @@ inline TimeLoop loop_of(const Sizes& s) {
   loop.warps = static_cast<int>(s.warps);
   loop.threads = 32 * loop.warps;
   loop.projected = static_cast<int>(s.projected);
+  loop.held = s.held != 0 ? held_blocks(loop.regime, s.backward != 0, loop.columns) : 0;
   return loop;
 }
 
