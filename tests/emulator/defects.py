@@ -19,7 +19,7 @@ RIGHT = "right"
 NUMBERS = "wrong numbers"
 RACE = "ThreadSanitizer: data race"
 DEADLOCK = "emulator: deadlock"
-OVERFLOW = ("ERROR: AddressSanitizer: heap-", "AddressSanitizer: use-after-poison")
+OVERFLOW = ("AddressSanitizer: heap-", "AddressSanitizer: use-after-poison")
 
 MARK = re.compile(f"(emulator: |{NUMBERS}|ThreadSanitizer: |AddressSanitizer: |runtime error: ).*")
 
