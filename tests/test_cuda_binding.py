@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import ltlstm
+from bench.gpu_target import DRY
 from cases import EVERYTHING, Case, arguments
 from emulated_library import OPERATORS, emulated
-from ltlstm_kernels import ops
+from ltlstm_kernels import ops, plan
 from operators import Named, assert_identical, call, check, names, operator, poisoned_memory, run
 
 CASES = [
@@ -172,3 +173,11 @@ def test_everything_at_once(calls: Counter[str]) -> None:
     case = replace(EVERYTHING, H=40, P=17)
     check(case, torch.float32, lanes=1)
     check(case, torch.float32, lanes=2)
+
+
+def test_a_production_tiling(calls: Counter[str]) -> None:
+    """H=1024, N=16 as the plan cuts it up for an H100: every SM's block, both ways."""
+    planned = plan.make_plan(plan.Shape(3, 16, 1024, 1024, training=True), torch.bfloat16, DRY)
+    for loop in (planned.forward, planned.backward):
+        assert loop.regime == "grid" and loop.blocks * loop.groups == 128 and loop.k_splits > 1
+    check(Case(T=3, N=16, D=32, H=1024), torch.bfloat16, lanes=1, how=stored)

@@ -39,7 +39,7 @@ class Watcher(NamedTuple):
 
 
 WATCHERS = {
-    "plain": Watcher("", (), "-O2"),
+    "plain": Watcher("", (), "-O1"),
     "memory": Watcher("address,undefined", ("-fsanitize=address",), "-O1"),
     "threads": Watcher("thread", ("-DEMULATOR_TSAN",), "-O1"),
 }
