@@ -19,6 +19,11 @@
 
 using namespace ltlstm::cuda;
 
+// A GPU before sm_90 has no clusters: there these kernels are empty, and nothing launches them.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define HAS_CLUSTERS
+#endif
+
 namespace {
 
 constexpr int kThreads = 256, kLaunches = 6, kMaxBlocks = 1024;
@@ -85,6 +90,7 @@ __global__ void in_block(Results* results, int steps, int own) {
 
 // Every block's pieces by asynchronous stores to every block of the cluster.
 __global__ void in_cluster(Results* results, int steps, int own) {
+#ifdef HAS_CLUSTERS
   const auto size = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
   const int all = own * size;
   const auto bytes = static_cast<unsigned>(all * 16);
@@ -117,15 +123,18 @@ __global__ void in_cluster(Results* results, int steps, int own) {
   watch.stop(wrong);
   cluster_arrive();  // shared memory outlives the others' stores
   cluster_wait();
+#endif
 }
 
 __global__ void cluster_barrier(Results* results, int steps, int) {
+#ifdef HAS_CLUSTERS
   const Watch watch(results);
   for (int step = 0; step < steps; ++step) {
     cluster_arrive();
     cluster_wait();
   }
   watch.stop(false);
+#endif
 }
 
 // Every block's pieces through L2: the block's stores, its flag, and a read behind all flags.
