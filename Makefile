@@ -55,6 +55,7 @@ build: $(VENV)/.built
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest -n auto --dist loadfile
+	LTLSTM_BACKEND=emulated $(RUN) -m pytest -n auto --dist loadfile
 
 demo: $(VENV)/.recipes
 	$(RUN) -m ltlstm.recipes.senone

@@ -17,10 +17,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import gpu_checks, gpu_grid, gpu_hlstm, gpu_report, record
-from bench.gpu_target import Target, emulated_kernels
+from bench import gpu_checks, gpu_grid, gpu_hlstm, gpu_hops, gpu_report, record
+from bench.gpu_target import Skipped, Target, emulated_kernels
 
 BUDGET = 535.0  # seconds of all stages together
+SKIPPED = 77  # exit status of a stage's process
 
 
 class Stage(NamedTuple):
@@ -36,10 +37,12 @@ STAGES = {
     "parity": Stage(gpu_checks.parity, 60),
     "wrappers": Stage(gpu_checks.wrappers, 60, ours=False),
     "ceilings": Stage(gpu_grid.ceilings, 30, ours=False),
+    "hops": Stage(gpu_hops.hops, 60, ours=False),
     "grid": Stage(gpu_grid.grid, 200),
     "hlstm": Stage(gpu_hlstm.hlstm, 90),
     "graphs": Stage(gpu_grid.graphs, 40, dry=False),
     "trace": Stage(gpu_grid.trace, 40),
+    "second": Stage(gpu_checks.second_device, 40),
     "memcheck": Stage(gpu_checks.memcheck, 60, dry=False),
     "racecheck": Stage(gpu_checks.racecheck, 60, dry=False),
     "synccheck": Stage(gpu_checks.synccheck, 60, dry=False),
@@ -55,12 +58,15 @@ def run_stage(name: str, target: Target, left: float) -> bool:
         return True
     limit = min(stage.seconds, left)
     start = time.monotonic()
-    if limit <= 1:
-        line["error"] = "no time left for it"
-    elif target.emulated:
-        line["error"] = _dry_error_of(stage, target)
-    else:
-        line["error"] = _error_of(name, target, limit)
+    try:
+        if limit <= 1:
+            line["error"] = "no time left for it"
+        elif target.emulated:
+            line["error"] = _dry_error_of(stage, target)
+        else:
+            line["error"] = _error_of(name, target, limit)
+    except Skipped as missing:
+        line["skipped"] = str(missing)
     line["seconds"] = round(time.monotonic() - start, 1)
     target.write({**line, "ok": line["error"] is None})
     return line["error"] is None
@@ -70,6 +76,8 @@ def _dry_error_of(stage: Stage, target: Target) -> str | None:
     try:
         with emulated_kernels() if stage.ours else nullcontext():
             stage.run(target)
+    except Skipped:
+        raise
     except Exception as error:  # whatever it is, the other stages still run
         return f"{type(error).__name__}: {error}"
     return None
@@ -89,7 +97,10 @@ def _error_of(name: str, target: Target, limit: float) -> str | None:
     if run.returncode == 0:
         return None
     said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"exit status {run.returncode}: {said[-1] if said else 'no output'}"
+    last = said[-1] if said else "no output"
+    if run.returncode == SKIPPED:
+        raise Skipped(last)
+    return f"exit status {run.returncode}: {last}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,7 +115,11 @@ def main(arguments: Sequence[str]) -> int:
     target = Target(options.out.resolve(), options.quick, options.emulated)
     target.out.mkdir(parents=True, exist_ok=True)
     if options.stage:
-        STAGES[options.stage].run(target)
+        try:
+            STAGES[options.stage].run(target)
+        except Skipped as missing:
+            print(missing)
+            return SKIPPED
         return 0
     target.rows.unlink(missing_ok=True)  # nothing is resumed from before
     end = time.monotonic() + BUDGET

@@ -2,6 +2,7 @@
 """The stages of bench/gpu.sh that pass or fail: the library, the tests, parity with nn.LSTM, the
 wrappers of PTX, the sanitizers."""
 
+import copy
 import itertools
 import os
 import subprocess
@@ -15,12 +16,12 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import ltlstm
 from bench import gpu_wrappers, record
-from bench.gpu_target import Target, environment
+from bench.gpu_target import Skipped, Target, environment
 from tests.tolerance import assert_close
 
 TESTS = ("tests/test_lstm_parity.py", "tests/test_lt_lstm.py", "tests/test_operators.py")
 # Of a dry run: emulated kernels take seconds where a GPU takes none.
-DRY_TESTS = ("tests/test_cuda_rows.py",)
+DRY_TESTS = ("tests/test_residual_lstm.py",)
 
 
 def _run(command: Sequence[str], target: Target) -> None:
@@ -136,6 +137,27 @@ def parity(target: Target) -> None:
 def wrappers(target: Target) -> None:
     """Each wrapper of a PTX instruction on this device gives what its emulation gives."""
     gpu_wrappers.compare(target)
+
+
+def second_device(target: Target) -> None:
+    """Calls on cuda:1 while cuda:0 is the current device give what they give on cuda:0, bit for
+    bit."""
+    if target.emulated or torch.cuda.device_count() < 2:
+        raise Skipped("one device: it needs tensors on a second while the first is current")
+    options = dict.fromkeys(("batch_first", "packed"), False)
+    for made in (ltlstm.LSTM, ltlstm.LTLSTM):
+        torch.manual_seed(1)
+        module = made(72, 256, 2, dtype=torch.bfloat16, backend=target.backend)
+        x = torch.randn(19, 5, 72, dtype=torch.bfloat16)
+        results = []
+        for device in ("cuda:0", "cuda:1"):
+            found = _results(copy.deepcopy(module).to(device), x.to(device), options)
+            assert torch.cuda.current_device() == 0, "the current device was changed"
+            results.append([t.cpu() for t in found])
+        same = [torch.equal(a, b) for a, b in zip(*results, strict=True)]
+        target.write({"group": "second", "module": made.__name__, "same": same})
+        if not all(same):
+            raise RuntimeError(f"{made.__name__}: result {same.index(False)} differs on cuda:1")
 
 
 # What the sanitizers watch: every regime, both passes, ragged rows.

@@ -21,6 +21,10 @@ from ltlstm_kernels import plan
 DRY = plan.assumed_facts(90, 132, 232_448, 65_536)
 
 
+class Skipped(Exception):
+    """A stage that this machine has nothing for; the text says what is missing."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Where a stage runs, and where it writes."""
@@ -54,7 +58,7 @@ class Target:
             "sms": properties.multi_processor_count,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
-            "driver": _driver(),
+            **_driver(),
         }
 
     def plan_facts(self) -> plan.DeviceFacts:
@@ -68,13 +72,20 @@ class Target:
         print(json.dumps(row), flush=True)
 
 
-def _driver() -> str | None:
-    query = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm", "--format=csv,noheader"]
+def _driver() -> dict[str, Any]:
+    query = [
+        "nvidia-smi",
+        "--query-gpu=driver_version,clocks.max.sm",
+        "--format=csv,noheader,nounits",
+    ]
     try:
         run = subprocess.run(query, capture_output=True, text=True)
     except FileNotFoundError:
-        return None
-    return run.stdout.splitlines()[0] if run.returncode == 0 and run.stdout else None
+        return {}
+    if run.returncode != 0 or not run.stdout:
+        return {}
+    version, clock = run.stdout.splitlines()[0].split(", ")
+    return {"driver": version, "clock_mhz": float(clock)}
 
 
 def seconds_of(device: str) -> Callable[[Callable[[], Any]], float]:

@@ -12,6 +12,11 @@
 
 using namespace ltlstm::cuda;
 
+// A GPU before sm_90 has no clusters: there these kernels are empty, and nothing launches them.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define HAS_CLUSTERS
+#endif
+
 namespace {
 
 constexpr int kLanes = 32, kBlocks = 2, kResults = 8;
@@ -120,6 +125,7 @@ __device__ __forceinline__ void meet() {
 // Bytes of each lane arrive at the other block: by stores of 4, 8, 16 bytes, or one bulk copy (0).
 template <int kBytes>
 __global__ void push(uint32_t* out, uint32_t*) {
+#ifdef HAS_CLUSTERS
   Arrays a = arrays_of_cluster(1);
   const unsigned all = kLanes * (kBytes == 0 ? 16 : kBytes);
   if (lane() == 0) mbarrier_arrive_expect_tx(a.barrier, all);
@@ -142,10 +148,12 @@ __global__ void push(uint32_t* out, uint32_t*) {
   for (int i = 0; i < 4; ++i) result[i] = a.to[lane() * 4 + i];
   result[4] = a.rank, result[5] = cluster_size();
   meet();
+#endif
 }
 
 // Plain stores and loads across the cluster, and arrivals from afar.
 __global__ void visit(uint32_t* out, uint32_t*) {
+#ifdef HAS_CLUSTERS
   Arrays a = arrays_of_cluster(kLanes + 1);
   meet();
   uint32_t* result = out + (a.rank * kLanes + lane()) * kResults;
@@ -164,6 +172,7 @@ __global__ void visit(uint32_t* out, uint32_t*) {
   cluster_wait();
   if (lane() == 0) mbarrier_inval(a.barrier);
   meet();
+#endif
 }
 
 uint32_t* allocate(int words) {

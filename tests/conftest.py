@@ -3,6 +3,8 @@
 
 import os
 import random
+from collections import Counter
+from collections.abc import Iterator
 
 # cuBLAS is deterministic only with a workspace of fixed size, named before CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -11,7 +13,11 @@ import hypothesis
 import pytest
 import torch
 
+import emulated_run
+
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+REASONS = pytest.StashKey[Counter[str]]()
 
 # A shared machine decides how long an example takes.
 hypothesis.settings.register_profile("ltlstm", deadline=None)
@@ -30,13 +36,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a CUDA device the tests marked gpu are deselected, and pytest counts them so."""
-    if "cuda" in DEVICES:
-        return
-    needs_gpu = [item for item in items if item.get_closest_marker("gpu")]
-    if needs_gpu:
-        config.hook.pytest_deselected(items=needs_gpu)
-        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+    """Without a CUDA device the tests marked gpu are deselected, on emulated kernels those that
+    cannot run so; pytest counts them, and tells why."""
+    reasons = {item: reason for item in items if (reason := _reason_against(item))}
+    if reasons:
+        config.hook.pytest_deselected(items=list(reasons))
+        items[:] = [item for item in items if item not in reasons]
+        config.stash[REASONS] = Counter(reasons.values())
+
+
+def _reason_against(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("gpu") and "cuda" not in DEVICES:
+        return "no CUDA device"
+    return emulated_run.reason_against(item) if emulated_run.ASKED else None
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    reasons = config.stash.get(REASONS, Counter())
+    return [f"deselected: {count}: {reason}" for reason, count in sorted(reasons.items())]
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +65,21 @@ def repeatable():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def emulated_calls() -> Iterator[Counter[str] | None]:
+    """What the emulated library is asked for, where the run is one of emulated kernels."""
+    if not emulated_run.ASKED:
+        yield None
+        return
+    with emulated_run.in_place_of_the_cpu() as calls:
+        yield calls
+
+
+@pytest.fixture(autouse=True)
+def on_what_was_asked_for(emulated_calls: Counter[str] | None) -> Iterator[None]:
+    if emulated_calls is not None:
+        emulated_calls.clear()
+    yield
+    assert emulated_calls is None or emulated_calls.total(), "nothing ran on emulated kernels"

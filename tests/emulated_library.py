@@ -20,31 +20,29 @@ from typing import Any
 import torch
 from torch.utils.cpp_extension import include_paths, library_paths
 
-from emulator.builds import CSRC, HERE, build
+from emulator.builds import CSRC, HERE, link, objects
 
 OPERATORS = [
     f"{op}_{way}" for op in ("lstm_stack", "lt_lstm", "cell") for way in ("forward", "backward")
 ]
+# The version of the headers stands here so that other headers make other objects.
+FLAGS = ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
+FLAGS += [f'-DHEADERS="{torch.__version__}"', "-Wno-maybe-uninitialized"]
 SHARED = ("binding/arguments.cpp", "binding/operators.cpp", "cpu/sparse_compile.cpp")
-
-
-def sources() -> list[Path]:
-    bindings = [p for p in sorted((CSRC / "binding").glob("cuda*.cpp")) if p.stem != "cuda_device"]
-    bindings += [CSRC / name for name in SHARED]
-    kernels = sorted((CSRC / "cuda").glob("*.cu"))
-    return [*sorted(CSRC.glob("*.cpp")), *kernels, *bindings, *sorted(HERE.glob("binding/*.cpp"))]
 
 
 @functools.cache
 def library() -> Path:
-    """Built once a process."""
+    """Built once a process, of objects that are compiled once."""
+    kernels = [*CSRC.glob("*.cpp"), *(CSRC / "cuda").glob("*.cu")]
+    bindings = [p for p in (CSRC / "binding").glob("cuda*.cpp") if p.stem != "cuda_device"]
+    bindings += [*(CSRC / name for name in SHARED), *HERE.glob("binding/*.cpp")]
+    flags = [*FLAGS, *(f"-isystem{path}" for path in include_paths())]
+    compiled = objects(sorted(kernels), "plain") + objects(sorted(bindings), "plain", flags)
+    linked = [f"-L{path}" for path in library_paths()] + ["-ltorch", "-ltorch_cpu"]
     folder = Path(tempfile.mkdtemp(prefix="emulated-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    flags = [f"-isystem{path}" for path in include_paths()]
-    flags += ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
-    flags += ["-fvisibility=hidden", "-Wno-maybe-uninitialized"]
-    linked = [f"-L{path}" for path in library_paths()] + ["-ltorch", "-ltorch_cpu"]
-    return build(sources(), "plain", folder, flags=flags, shared=True, libraries=linked)
+    return link(compiled, "plain", folder / "emulated.so", shared=True, libraries=linked)
 
 
 def _counted(name: str, calls: Counter[str]) -> Callable[..., Any]:

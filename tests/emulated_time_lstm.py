@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from emulated import launch
+from emulator.records import launch
 from ltlstm.reference.rows import Rows
 from ltlstm.reference.time_lane import cell, scan
 
 REGIMES = {"block": 0, "cluster": 1, "grid": 2}
+DTYPES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Problem:
         loop = [self.units, self.blocks, groups, self.columns, splits]
         problem = [self.T, self.N, self.H, self.out, self.directions, reverse, stride]
         tail = [parts * splits, projected, int(self.held), int(backward)]
-        how = [self.first_row, int(self.recompute), REGIMES[self.regime]]
+        how = [self.first_row, int(self.recompute), DTYPES[self.dtype], REGIMES[self.regime]]
         return torch.tensor([*problem, *how, *loop, *tail])
 
 

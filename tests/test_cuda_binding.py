@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import ltlstm
+from bench.gpu_target import DRY
 from cases import EVERYTHING, Case, arguments
 from emulated_library import OPERATORS, emulated, library
 from ltlstm_kernels import ops
@@ -250,6 +251,14 @@ def test_modules_train_on_them(calls: Counter[str]) -> None:
 
 
 def test_everything_at_once(calls: Counter[str]) -> None:
-    case = replace(EVERYTHING, H=40, P=17)  # no kernel has a projection of fewer than 8
+    case = replace(EVERYTHING, H=40, P=17)
     check(case, torch.float32, lanes=1)
     check(case, torch.float32, lanes=2)
+
+
+def test_a_production_tiling(calls: Counter[str]) -> None:
+    """H=1024, N=16 as the plan cuts it up for an H100: every SM's block, both ways."""
+    planned = make_plan(Shape(3, 16, 1024, 1024, training=True), torch.bfloat16, DRY)
+    for loop in (planned.forward, planned.backward):
+        assert loop.regime == "grid" and loop.blocks * loop.groups == 128 and loop.k_splits > 1
+    check(Case(T=3, N=16, D=32, H=1024), torch.bfloat16, lanes=1, how=stored)

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from emulated import PROGRAMS as FOLDER
-from emulated import Failed, build
 from emulated_time_lstm import (
     Problem,
     inputs,
@@ -18,8 +16,9 @@ from emulated_time_lstm import (
     run_backward,
     run_forward,
 )
-from emulator.builds import missing_sanitizer
+from emulator.builds import KERNELS, build, missing_sanitizer
 from emulator.defects import NUMBERS, RIGHT, Judge, essence, run_planted
+from emulator.records import Failed
 from kernel_defects import PROGRAMS
 from tolerance import assert_all_close
 
@@ -75,7 +74,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="module")
 def judges(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Judge]:
-    right = build("one_grid_forward", "plain", tmp_path_factory.mktemp("right"))
+    folder = tmp_path_factory.mktemp("right")
+    right = build([KERNELS / "one_grid_forward.cpp"], "plain", folder)
     return {program: judge_of(program, right) for program in PROGRAMS}
 
 
@@ -96,7 +96,7 @@ def planted(
                 runs[program, name, watcher] = pool.submit(
                     run_planted,
                     defect,
-                    [FOLDER / f"{program}.cpp"],
+                    [KERNELS / f"{program}.cpp"],
                     watcher,
                     folder,
                     judge=judges[program],
@@ -122,5 +122,5 @@ def test_the_right_kernel_raises_no_alarm(
 ) -> None:
     if reason := missing_sanitizer(watcher):
         pytest.skip(reason)
-    right = build(program, watcher, tmp_path)
+    right = build([KERNELS / f"{program}.cpp"], watcher, tmp_path)
     assert [judges[program](right, seed) for seed in range(3)] == [RIGHT] * 3

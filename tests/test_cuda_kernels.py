@@ -5,8 +5,6 @@ Forward gives h, c, h_n and c_n; backward is given what forward saved, as in tra
 runs under several schedules, which must all give the same bits.
 """
 
-import functools
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from emulated import build
 from emulated_time_lstm import (
     Problem,
     inputs,
@@ -23,7 +20,7 @@ from emulated_time_lstm import (
     run_backward,
     run_forward,
 )
-from emulator.builds import missing_sanitizer
+from emulator.builds import CSRC, KERNELS, build, missing_sanitizer
 from tolerance import assert_all_close
 
 SEEDS = (0, 1)
@@ -92,14 +89,11 @@ TYPES = [
 ]
 
 
-Build = Callable[[str], Path]
-
-
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """The program of a name, built when it is first asked for."""
-    folder = tmp_path_factory.mktemp("emulated")
-    return functools.cache(lambda name: build(name, "plain", folder))
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every kernel of the time-LSTM, by its launchers."""
+    units = sorted((CSRC / "cuda").glob("time_lstm*.cu"))
+    return build([KERNELS / "time_lstm.cpp", *units], "plain", tmp_path_factory.mktemp("kernels"))
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -128,28 +122,23 @@ def check(p: Problem, program: Path) -> None:
     assert_all_close({name: x.to(p.dtype) for name, x in found.items()}, truth, plain)
 
 
-@pytest.mark.parametrize("p", CASES + CLUSTER, ids=str)
-def test_bfloat16(p: Problem, program: Build) -> None:
-    check(p, program(p.regime))
-
-
-@pytest.mark.parametrize("p", TYPES, ids=str)
-def test_other_types(p: Problem, program: Build) -> None:
-    check(p, program("types"))
+@pytest.mark.parametrize("p", CASES + CLUSTER + TYPES, ids=str)
+def test_results_and_gradients(p: Problem, program: Path) -> None:
+    check(p, program)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("regime", ["grid", "cluster"])
 def test_what_is_not_finite_ends_and_stays_in_its_row(
-    regime: str, value: float, program: Build
+    regime: str, value: float, program: Path
 ) -> None:
     p = Problem(regime, T=4, N=5, H=20, units=8, columns=8, k_splits=4, held=True)
     given, gradients = inputs(p), output_gradients(p)
-    right = run_forward(p, given, program("small"), 0)
-    right_back = run_backward(p, given, right, gradients, program("small"), 0)
+    right = run_forward(p, given, program, 0)
+    right_back = run_backward(p, given, right, gradients, program, 0)
     given["preact"][p.N + 3, :] = value  # step 1 of row 3
-    found = run_forward(p, given, program("small"), 1)
-    back = run_backward(p, given, found, gradients, program("small"), 1)
+    found = run_forward(p, given, program, 1)
+    back = run_backward(p, given, found, gradients, program, 1)
     others = [n for n in range(p.N) if n != 3]
     for name in ("hidden", "cells", "d_preact"):
         a, b = ({**right, **right_back}[name], {**found, **back}[name])
@@ -158,28 +147,28 @@ def test_what_is_not_finite_ends_and_stays_in_its_row(
     assert not torch.equal(right["hidden"], found["hidden"])
 
 
-def test_passes_and_more_groups_than_the_batch_needs(program: Build) -> None:
+def test_passes_and_more_groups_than_the_batch_needs(program: Path) -> None:
     """A launch of some batch rows leaves the others alone."""
     p = Problem("block", T=3, N=13, H=9, units=16, columns=8)
     given = inputs(p)
-    whole = run_forward(p, given, program("block"), 0)
-    one = run_forward(replace(p, groups=1), given, program("block"), 0)
+    whole = run_forward(p, given, program, 0)
+    one = run_forward(replace(p, groups=1), given, program, 0)
     hidden = one["hidden"].view(p.T, p.N, -1)
     assert torch.equal(hidden[:, :8], whole["hidden"].view(p.T, p.N, -1)[:, :8])
     assert hidden[:, 8:].isnan().all()
-    last = run_forward(replace(p, groups=1, first_row=8), given, program("block"), 0)
+    last = run_forward(replace(p, groups=1, first_row=8), given, program, 0)
     hidden = last["hidden"].view(p.T, p.N, -1)
     assert torch.equal(hidden[:, 8:], whole["hidden"].view(p.T, p.N, -1)[:, 8:])
     assert hidden[:, :8].isnan().all()
-    assert same(whole, run_forward(replace(p, groups=3), given, program("block"), 0))
+    assert same(whole, run_forward(replace(p, groups=3), given, program, 0))
 
 
-def test_no_steps(program: Build) -> None:
+def test_no_steps(program: Path) -> None:
     p = Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4, held=True)
     given, gradients = inputs(p), output_gradients(p)
-    found = run_forward(p, given, program("small"), 0)
+    found = run_forward(p, given, program, 0)
     assert torch.equal(found["h_n"], given["h0"]) and torch.equal(found["c_n"], given["c0"])
-    back = run_backward(p, given, found, gradients, program("small"), 0)
+    back = run_backward(p, given, found, gradients, program, 0)
     assert torch.equal(back["d_h0"], gradients["d_h_n"])
     assert torch.equal(back["d_c0"], gradients["d_c_n"])
 
@@ -190,7 +179,7 @@ def test_sanitizers_have_nothing_to_say(
 ) -> None:
     if reason := missing_sanitizer(watcher):
         pytest.skip(reason)
-    small = build("small", watcher, tmp_path_factory.mktemp("small"))
+    small = build([KERNELS / "small.cpp"], watcher, tmp_path_factory.mktemp("small"))
     for p in SMALL:
         given = inputs(p)
         saved = run_forward(p, given, small, 1)
@@ -204,13 +193,13 @@ PRODUCTION = [
 
 
 @pytest.mark.parametrize("p", PRODUCTION, ids=str)
-def test_production_tiling(p: Problem, program: Build) -> None:
+def test_production_tiling(p: Problem, program: Path) -> None:
     """The blocks, warps and slices of K that a GPU will run; of both passes for the largest H."""
     given, gradients = inputs(p), output_gradients(p)
-    found = run_forward(p, given, program("grid"), 0)
+    found = run_forward(p, given, program, 0)
     names = ["hidden", "cells", "h_n", "c_n"]
     if p.back_splits:
-        found |= run_backward(p, given, found, gradients, program("grid"), 0)
+        found |= run_backward(p, given, found, gradients, program, 0)
         names += ["d_preact", "d_h0", "d_c0"]
     truth, plain = (reference(p, given, gradients, dtype) for dtype in (torch.float64, p.dtype))
     assert_all_close(

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from emulated import build, launch
 from emulated_time_lstm import unwritten
+from emulator.builds import CSRC, KERNELS, build
+from emulator.records import launch
 from ltlstm.reference import cell
 from tolerance import assert_all_close
 
@@ -56,7 +57,7 @@ CASES = [
 @pytest.fixture(scope="module", params=["plain", "memory"])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rows")
-    return build("rows", request.param, folder, "cuda/cell_rows.cu")
+    return build([KERNELS / "rows.cpp", CSRC / "cuda" / "cell_rows.cu"], request.param, folder)
 
 
 def inputs(p: Rows) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ DEFECTS = {
 def test_the_sample_is_right(watcher: str, tmp_path: Path) -> None:
     if reason := missing_sanitizer(watcher):
         pytest.skip(reason)
-    program = build(SOURCES, watcher, tmp_path, csrc=SAMPLE.parents[2] / "csrc")
+    program = build(SOURCES, watcher, tmp_path)
     assert [own_verdict(program, seed) for seed in range(4)] == [RIGHT] * 4
 
 

@@ -5,15 +5,16 @@
     done = run_program(program, "argument", seed=3)
 
 Watchers: `plain` sees broken rules, deadlocks and wrong results, `memory` also what the address and
-undefined-behaviour sanitizers see, `threads` data races. The runtime is compiled once a process.
+undefined-behaviour sanitizers see, `threads` data races. Objects of sources as they are stay in
+build/emulated, so that programs, test processes and runs share them.
 """
 
-import atexit
+import fcntl
 import functools
-import shutil
+import hashlib
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +22,12 @@ from typing import NamedTuple
 from sanitizers.builds import COMPILER, CSRC, OPTIONS, fixed_addresses, must, run, supported
 
 HERE = Path(__file__).resolve().parent
+KERNELS = HERE / "kernels"  # programs that run kernels of csrc/cuda
 RUNTIME = sorted(HERE.glob("*.cpp"))
 INSTRUMENTED = "copy.cpp"  # the one file of the runtime that acts for the kernel
+KEPT = CSRC.parent / "build" / "emulated"
 
-FLAGS = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-pthread", "-fPIC"]
+FLAGS = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-pthread", "-fPIC", "-fvisibility=hidden"]
 # A kernel looks at memory as other types than it was written as, which nvcc allows.
 FLAGS += ["-fno-strict-aliasing", "-Wno-unknown-pragmas", "-DLTLSTM_EMULATED"]
 
@@ -36,7 +39,7 @@ class Watcher(NamedTuple):
 
 
 WATCHERS = {
-    "plain": Watcher("", (), "-O2"),
+    "plain": Watcher("", (), "-O1"),
     "memory": Watcher("address,undefined", ("-fsanitize=address",), "-O1"),
     "threads": Watcher("thread", ("-DEMULATOR_TSAN",), "-O1"),
 }
@@ -60,7 +63,7 @@ def _kernel_flags(watcher: str) -> list[str]:
     return [optimise, *([f"-fsanitize={sanitizers}", *UNDEFINED] if sanitizers else [])]
 
 
-def _compile(source: Path, target: Path, flags: Iterable[str], csrc: Path) -> Path:
+def _compile(source: Path, target: Path, flags: Sequence[str], csrc: Path) -> Path:
     language = ["-x", "c++"] if source.suffix == ".cu" else []
     folders = [f"-I{csrc}", f"-I{HERE}"]
     must([COMPILER, *FLAGS, *flags, *folders, *language, "-c", source, "-o", target])
@@ -68,48 +71,75 @@ def _compile(source: Path, target: Path, flags: Iterable[str], csrc: Path) -> Pa
 
 
 @functools.cache
-def runtime_objects(watcher: str) -> tuple[Path, ...]:
-    folder = Path(tempfile.mkdtemp(prefix="emulator-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+def _surroundings() -> bytes:
+    """A digest of what every source may include, and of the compiler."""
+    digest = hashlib.sha256(run([COMPILER, "--version"]).stdout.encode())
+    for folder in (CSRC, HERE):
+        for path in sorted([*folder.rglob("*.h"), *folder.rglob("*.cuh")]):
+            digest.update(str(path).encode() + path.read_bytes())
+    return digest.digest()
 
-    def compile_one(source: Path) -> Path:
-        own = [WATCHERS[watcher].optimise, *WATCHERS[watcher].runtime]
-        flags = _kernel_flags(watcher) if source.name == INSTRUMENTED else own
-        return _compile(source, folder / f"{source.stem}.o", flags, CSRC)
 
+def _kept(source: Path, flags: Sequence[str]) -> Path:
+    """The object of a source as it is, compiled unless some process has done so before; one that
+    wants it meanwhile waits."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    same = hashlib.sha256(repr((str(source), FLAGS, flags)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(_surroundings() + source.read_bytes()).hexdigest()[:12]
+    name = f"{source.stem}-{same}"
+    wanted = KEPT / f"{name}-{digest}.o"
+    with (KEPT / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not wanted.exists():
+            for older in KEPT.glob(f"{name}-*.o"):
+                older.unlink()
+            _compile(source, KEPT / f"{name}.part", flags, CSRC).rename(wanted)
+    return wanted
+
+
+def objects(sources: Sequence[Path], watcher: str, flags: Sequence[str] = ()) -> list[Path]:
+    """Of sources as they are; kept in build/emulated, so that all programs share them."""
     with ThreadPoolExecutor(2) as pool:
-        return tuple(pool.map(compile_one, RUNTIME))
+        return list(pool.map(lambda s: _kept(s, [*_kernel_flags(watcher), *flags]), sources))
 
 
-def build(
-    sources: Sequence[Path],
+def _runtime(watcher: str) -> list[Path]:
+    own = [WATCHERS[watcher].optimise, *WATCHERS[watcher].runtime]
+    kernel = [source for source in RUNTIME if source.name == INSTRUMENTED]
+    others = [source for source in RUNTIME if source.name != INSTRUMENTED]
+    with ThreadPoolExecutor(2) as pool:
+        return objects(kernel, watcher) + list(pool.map(lambda s: _kept(s, own), others))
+
+
+def link(
+    compiled: Sequence[Path],
     watcher: str,
-    folder: Path,
-    csrc: Path = CSRC,
-    flags: Sequence[str] = (),
+    target: Path,
     shared: bool = False,
     libraries: Sequence[str] = (),
 ) -> Path:
-    """The program made of `sources` and the runtime; with `shared` a library instead.
+    """The program of these objects and the runtime; with `shared` a library."""
+    sanitizers = WATCHERS[watcher].sanitizers
+    flags = [f"-fsanitize={sanitizers}"] * bool(sanitizers) + ["-shared"] * shared
+    must([COMPILER, "-pthread", *flags, *compiled, *_runtime(watcher), *libraries, "-o", target])
+    return target
 
-    Headers come from the folder `csrc`, which may be a copy, and from that of the emulator.
-    """
 
-    def compile_one(numbered: tuple[int, Path]) -> Path:
-        number, source = numbered
-        target = folder / f"{watcher}-{number}-{source.stem}.o"
-        return _compile(source, target, [*_kernel_flags(watcher), *flags], csrc)
+def build(sources: Sequence[Path], watcher: str, folder: Path) -> Path:
+    """The program made of `sources` and the runtime, named as the first."""
+    return link(objects(sources, watcher), watcher, folder / f"{watcher}-{sources[0].stem}")
+
+
+def build_changed(sources: Sequence[Path], watcher: str, folder: Path, csrc: Path) -> Path:
+    """The program made of `sources` and of headers in a changed copy `csrc` of a folder; what is
+    not in the copy comes from csrc itself."""
+
+    def compile_one(source: Path) -> Path:
+        flags = [*_kernel_flags(watcher), "-idirafter", str(CSRC)]
+        return _compile(source, folder / f"{watcher}-{source.stem}.o", flags, csrc)
 
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, enumerate(sources)))
-    program = folder / f"{watcher}-{'library.so' if shared else 'program'}"
-    sanitizers = WATCHERS[watcher].sanitizers
-    linked = [f"-fsanitize={sanitizers}"] if sanitizers else []
-    if shared:
-        linked.append("-shared")
-    objects += runtime_objects(watcher)
-    must([COMPILER, "-pthread", *linked, *objects, *libraries, "-o", program])
-    return program
+        return link(list(pool.map(compile_one, sources)), watcher, folder / f"{watcher}-program")
 
 
 def run_program(

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from emulator.builds import CSRC, build, run_program
+from emulator.builds import CSRC, build_changed, run_program
 from sanitizers.planting import replace
 
 RIGHT = "right"
 NUMBERS = "wrong numbers"
 RACE = "ThreadSanitizer: data race"
 DEADLOCK = "emulator: deadlock"
-OVERFLOW = ("ERROR: AddressSanitizer: heap-", "AddressSanitizer: use-after-poison")
+OVERFLOW = ("AddressSanitizer: heap-", "AddressSanitizer: use-after-poison")
 
 MARK = re.compile(f"(emulator: |{NUMBERS}|ThreadSanitizer: |AddressSanitizer: |runtime error: ).*")
 
@@ -71,5 +71,5 @@ def run_planted(
     copy = Path(shutil.copytree(tree, folder / f"tree-{watcher}"))
     replace(copy / defect.source, defect.old, defect.new, defect.nth, defect.of)
     moved = [copy / s.relative_to(tree) if s.is_relative_to(tree) else s for s in sources]
-    program = build(moved, watcher, folder, csrc=copy, flags=["-idirafter", str(CSRC)])
+    program = build_changed(moved, watcher, folder, copy)
     return [judge(program, seed) for seed in seeds]

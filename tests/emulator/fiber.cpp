@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <vector>
 
 #include "runtime.h"
 #include "sanitizers.h"
@@ -87,33 +89,69 @@ constexpr size_t kStackBytes = 512 << 10;
 constexpr size_t kStackBytes = 128 << 10;
 #endif
 constexpr size_t kGuardBytes = 4096;
+constexpr size_t kSpareStacks = 8192;
 
 // AddressSanitizer tells of the stack that was left only after the change.
 thread_local Fiber* leaving = nullptr;
+
+// Stacks that fibers have left, without and with a guard: to map one costs more than a small kernel
+// does on it. Not under ThreadSanitizer, which would see two threads on one stack.
+struct Spare {
+  std::mutex mutex;
+  std::vector<char*> stacks[2];
+
+  char* take(bool guarded) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::vector<char*>& from = stacks[guarded];
+    if (from.empty()) return nullptr;
+    char* memory = from.back();
+    from.pop_back();
+    return memory;
+  }
+  bool keep(char* memory, bool guarded) {
+#ifdef EMULATOR_TSAN
+    return false;
+#endif
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (stacks[guarded].size() == kSpareStacks) return false;
+    stacks[guarded].push_back(memory);
+    return true;
+  }
+};
+
+Spare& spare() {
+  static Spare* kept = new Spare;  // fibers may end after what is static
+  return *kept;
+}
+
+char* map_stack(bool guarded) {
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) fail("no memory for the stack of a thread");
+  if (guarded) mprotect(memory, kGuardBytes, PROT_NONE);
+  return static_cast<char*>(memory);
+}
 
 }  // namespace
 
 Fiber::Fiber() = default;
 Fiber::~Fiber() {
   if (memory_ == nullptr) return;
-  asan::unpoison(memory_, memory_bytes_);
-  munmap(memory_, memory_bytes_);
+  asan::unpoison(bottom_, kStackBytes);
+  if (!spare().keep(memory_, guarded_)) munmap(memory_, kGuardBytes + kStackBytes);
   tsan::destroy(tsan_);
 }
 
 void Fiber::start(void (*entry)(), bool guarded) {
-  memory_bytes_ = kStackBytes + kGuardBytes;
-  void* memory = mmap(nullptr, memory_bytes_, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) fail("no memory for the stack of a thread");
-  memory_ = static_cast<char*>(memory);
-  if (guarded) mprotect(memory_, kGuardBytes, PROT_NONE);
+  guarded_ = guarded;
+  memory_ = spare().take(guarded);
+  if (memory_ == nullptr) memory_ = map_stack(guarded);
   bottom_ = memory_ + kGuardBytes;
   bytes_ = kStackBytes;
   // The address may carry the poison of a frame of an earlier fiber.
   asan::unpoison(memory_ + kGuardBytes, kStackBytes);
   // `entry` starts as if called: the stack pointer is 8 past a multiple of 16.
-  auto* words = reinterpret_cast<uintptr_t*>(memory_ + memory_bytes_ - 64);
+  auto* words = reinterpret_cast<uintptr_t*>(memory_ + kGuardBytes + kStackBytes - 64);
 #if defined(__x86_64__)
   *--words = 0;
   *--words = reinterpret_cast<uintptr_t>(entry);

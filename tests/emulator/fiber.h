@@ -28,7 +28,7 @@ class Fiber {
  private:
   void* top_ = nullptr;  // the stack pointer while another runs
   char* memory_ = nullptr;
-  size_t memory_bytes_ = 0;
+  bool guarded_ = false;
   const void* bottom_ = nullptr;  // what AddressSanitizer asks for
   size_t bytes_ = 0;
   void* fake_stack_ = nullptr;

@@ -32,12 +32,12 @@ inline void arrive(void* fake_stack, const void** old_bottom, size_t* old_size) 
   __sanitizer_finish_switch_fiber(fake_stack, old_bottom, old_size);
 }
 inline void poison(void* p, size_t bytes) { __asan_poison_memory_region(p, bytes); }
-inline void unpoison(void* p, size_t bytes) { __asan_unpoison_memory_region(p, bytes); }
+inline void unpoison(const void* p, size_t bytes) { __asan_unpoison_memory_region(p, bytes); }
 #else
 inline void leave(void**, const void*, size_t) {}
 inline void arrive(void*, const void**, size_t*) {}
 inline void poison(void*, size_t) {}
-inline void unpoison(void*, size_t) {}
+inline void unpoison(const void*, size_t) {}
 #endif
 
 }  // namespace emulator::asan

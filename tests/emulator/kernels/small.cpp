@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The time-LSTM with 8 columns, K split, projected or weights in registers, grid and cluster
 // regimes, bfloat16: few kernels, quickly built under a sanitizer or with a defect.
-#include "cuda/exchange_cluster.cuh"
-#include "time_lstm.h"
+#include "time_lstm_kind.h"
 
 namespace ltlstm::cuda::cases {
 namespace {
@@ -15,22 +14,15 @@ void visit_small(const Sizes& s, const Visit& visit) {
 }
 
 template <template <class> class Exchange>
-bool run_small(Records& records, const Sizes& s) {
-  bool found = false;
+void run_small(Records& records, const Sizes& s) {
+  const auto run = [&](auto kind) { run_kind<decltype(kind)>(records, s); };
   if (s.backward)
-    visit_small<BackwardKind, Exchange>(s, [&](auto kind) {
-      run_backward<decltype(kind)>(records, s);
-      found = true;
-    });
+    visit_small<BackwardKind, Exchange>(s, run);
   else
-    visit_small<ForwardKind, Exchange>(s, [&](auto kind) {
-      run_forward<decltype(kind)>(records, s);
-      found = true;
-    });
-  return found;
+    visit_small<ForwardKind, Exchange>(s, run);
 }
 
-bool run(Records& records, const Sizes& s) {
+void run_either(Records& records, const Sizes& s) {
   return s.regime == static_cast<int64_t>(Regime::kGrid) ? run_small<GridExchange>(records, s)
                                                          : run_small<ClusterExchange>(records, s);
 }
@@ -39,5 +31,5 @@ bool run(Records& records, const Sizes& s) {
 }  // namespace ltlstm::cuda::cases
 
 int main(int count, char** arguments) {
-  return ltlstm::cuda::cases::main_of(count, arguments, ltlstm::cuda::cases::run);
+  return ltlstm::cuda::cases::main_of(count, arguments, ltlstm::cuda::cases::run_either);
 }

@@ -2,16 +2,15 @@
 // Runs a time-LSTM kernel on a problem from a file: what is common to the programs beside this.
 #pragma once
 
-#include "cuda/kinds.cuh"
-#include "cuda/time_lstm_backward.cuh"
-#include "cuda/time_lstm_forward.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/time_lstm.h"
 #include "records.h"
 
 namespace ltlstm::cuda::cases {
 
-// The int64 array "sizes" in this order; tests/emulated.py writes it.
+// The int64 array "sizes" in this order; tests/emulated_time_lstm.py writes it.
 struct Sizes {
-  int64_t T, N, H, P, directions, reverse, hidden_stride, first_row, recompute;
+  int64_t T, N, H, P, directions, reverse, hidden_stride, first_row, recompute, dtype;
   int64_t regime, units, blocks, groups, columns, k_splits, warps, projected, held, backward;
 };
 
@@ -46,20 +45,19 @@ inline std::string named(const char* name, int direction) {
   return direction == 0 ? name : name + std::string("1");
 }
 
-template <class Kind, class Problem>
-void launch_once(Records& records, Problem problem, const TimeLoop& loop, const Sizes& s) {
-  const int64_t bytes = Kind::workspace(loop) * loop.groups * s.directions;
+// launch(problem), with `bytes` of workspace.
+template <class Problem, class Launch>
+void run(Records& records, Problem problem, int64_t bytes, const Launch& launch) {
   records.make("workspace", bytes);
   problem.workspace = records.get<unsigned char>("workspace");
   std::memset(problem.workspace, 0, static_cast<size_t>(bytes));
-  const Status status = launch_kind<Kind>(problem, loop, static_cast<int>(s.directions), nullptr);
+  const Status status = launch(problem);
   if (status != Status::kOk) give_up("the launch returned " + std::to_string(int(status)));
   if (cudaDeviceSynchronize() != cudaSuccess) give_up("the kernel failed");
 }
 
-template <class Kind>
-void run_forward(Records& records, const Sizes& s) {
-  using scalar = typename Kind::scalar;
+template <class scalar>
+TimeLstmForward<scalar> forward_of(const Records& records, const Sizes& s) {
   TimeLstmForward<scalar> problem{};
   problem.seq = sequence_of(records, s);
   problem.H = s.H;
@@ -81,12 +79,11 @@ void run_forward(Records& records, const Sizes& s) {
     d.h_n = records.get<scalar>(named("h_n", k));
     d.c_n = records.get<float>(named("c_n", k));
   }
-  launch_once<Kind>(records, problem, loop_of(s), s);
+  return problem;
 }
 
-template <class Kind>
-void run_backward(Records& records, const Sizes& s) {
-  using scalar = typename Kind::scalar;
+template <class scalar>
+TimeLstmBackward<scalar> backward_of(const Records& records, const Sizes& s) {
   TimeLstmBackward<scalar> problem{};
   problem.seq = sequence_of(records, s);
   problem.H = s.H;
@@ -115,34 +112,7 @@ void run_backward(Records& records, const Sizes& s) {
     d.d_c0 = records.get<float>(named("d_c0", k));
     d.d_peephole = records.find<float>(named("d_peephole", k));
   }
-  launch_once<Kind>(records, problem, loop_of(s), s);
-}
-
-// The kernels of one storage type, regime and number of column tiles; false where none is for this
-// loop.
-template <class scalar, template <class> class Exchange, int kColumnTiles>
-bool run_kernels(Records& records, const Sizes& s) {
-  bool found = false;
-  if (s.backward)
-    visit_columns<BackwardKind, scalar, Exchange, kColumnTiles>(loop_of(s), [&](auto kind) {
-      run_backward<decltype(kind)>(records, s);
-      found = true;
-    });
-  else
-    visit_columns<ForwardKind, scalar, Exchange, kColumnTiles>(loop_of(s), [&](auto kind) {
-      run_forward<decltype(kind)>(records, s);
-      found = true;
-    });
-  return found;
-}
-
-// With any number of columns.
-template <class scalar, template <class> class Exchange>
-bool run_kernels(Records& records, const Sizes& s) {
-  return run_kernels<scalar, Exchange, 1>(records, s) ||
-         run_kernels<scalar, Exchange, 2>(records, s) ||
-         run_kernels<scalar, Exchange, 4>(records, s) ||
-         run_kernels<scalar, Exchange, 8>(records, s);
+  return problem;
 }
 
 // main of a program: IN holds the problem, OUT is given every array back.
@@ -152,7 +122,7 @@ int main_of(int count, char** arguments, const Run& run) {
   Records records;
   records.read(arguments[1]);
   const Sizes sizes = *records.get<Sizes>("sizes");
-  if (!run(records, sizes)) give_up("no kernel was built for this loop");
+  run(records, sizes);
   records.write(arguments[2]);
   return 0;
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the programs of tests/emulator/kernels: CUDA kernels on the CPU, on tensors from here.
 
-A program reads named arrays from a file and writes them all back; see records.h beside it.
+A program reads named arrays from a file and writes them all back: kernels/records.h.
 """
 
 import struct
@@ -11,21 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from emulator import builds
+from emulator.builds import run_program
 
-ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ROOT / "tests" / "emulator" / "kernels"
 NAME = 16  # bytes of a record's name
-
-
-def build(
-    program: str, watcher: str, folder: Path, *units: str, csrc: Path = ROOT / "csrc"
-) -> Path:
-    """The program of <program>.cpp and of the ``units`` of ``csrc``, whose headers it includes."""
-    own = folder / f"{program}-{watcher}"
-    own.mkdir()
-    sources = [PROGRAMS / f"{program}.cpp", *(csrc / unit for unit in units)]
-    return builds.build(sources, watcher, own, csrc, flags=("-O1",))
 
 
 def write_records(path: Path, arrays: Mapping[str, Tensor]) -> None:
@@ -61,7 +49,7 @@ def launch(program: Path, arrays: Mapping[str, Tensor], seed: int) -> dict[str, 
     given, left = program.parent / "in", program.parent / "out"
     write_records(given, arrays)
     left.unlink(missing_ok=True)
-    done = builds.run_program(program, given, left, seed=seed)
+    done = run_program(program, given, left, seed=seed)
     if done.returncode != 0:
         raise Failed(done.stdout)
     return read_records(left, arrays)

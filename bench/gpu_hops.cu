@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// What it costs to pass a time step's data on: within a block, a cluster and the whole grid; and
+// what a tensor core product costs. For the constants of csrc/floor_model.cpp.
+//
+//     program MULTIPROCESSORS STEPS CAPABILITY
+//
+// One JSON line a measurement: nanoseconds a step of each launch. `bytes` is what all blocks of a
+// group send, and each of them receives, in a step. Every piece that arrives is compared with what
+// was sent; a wait that does not end traps.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "cuda/cluster.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/shared.cuh"
+
+using namespace ltlstm::cuda;
+
+// A GPU before sm_90 has no clusters: there these kernels are empty, and nothing launches them.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define HAS_CLUSTERS
+#endif
+
+namespace {
+
+constexpr int kThreads = 256, kLaunches = 6, kMaxBlocks = 1024;
+constexpr int kMaxPieces = 4096;  // of 16 bytes
+constexpr int kTiles = 16;        // products of a warp and step
+
+struct Results {
+  uint64_t ns;
+  unsigned wrong;                // pieces
+  unsigned flags[kMaxBlocks];    // zeros when a kernel starts
+  uint4 pieces[2 * kMaxPieces];  // of two steps
+};
+
+__device__ __forceinline__ int thread() { return static_cast<int>(threadIdx.x); }
+
+__device__ __forceinline__ uint4 piece(int step, int index) {
+  const auto s = static_cast<unsigned>(step), i = static_cast<unsigned>(index);
+  return {s, i, s ^ i, s + i};
+}
+__device__ __forceinline__ bool differs(uint4 found, int step, int index) {
+  const uint4 sent = piece(step, index);
+  return found.x != sent.x || found.y != sent.y || found.z != sent.z || found.w != sent.w;
+}
+
+// One thread tells how long all steps took.
+class Watch {
+ public:
+  __device__ __forceinline__ explicit Watch(Results* results)
+      : results_(results), start_(global_timer_ns()) {}
+  __device__ __forceinline__ void stop(bool wrong) const {
+    if (wrong) atomicAdd(&results_->wrong, 1u);
+    if (thread() == 0 && blockIdx.x == 0) results_->ns = global_timer_ns() - start_;
+  }
+
+ private:
+  Results* const results_;
+  const uint64_t start_;
+};
+
+__device__ __forceinline__ void wait_for(const unsigned* counter, unsigned value) {
+  constexpr uint64_t kPatienceNs = 2000000000;
+  const uint64_t start = global_timer_ns();
+  for (unsigned polls = 1; load_acquire(counter) < value; ++polls)
+    if (polls % 1024 == 0 && global_timer_ns() - start > kPatienceNs) trap();
+}
+
+// `own` pieces of each thread block, which only a barrier of the block separates.
+__global__ void in_block(Results* results, int steps, int own) {
+  SharedArrays arrays;
+  uint4* buffers = arrays.take<uint4>(2 * own);
+  bool wrong = false;
+  const Watch watch(results);
+  for (int step = 0; step < steps; ++step) {
+    uint4* buffer = buffers + (step & 1) * own;
+    for (int i = thread(); i < own; i += kThreads) buffer[i] = piece(step, i);
+    __syncthreads();
+    for (int i = thread(); i < own; i += kThreads) {
+      const int other = own - 1 - i;
+      wrong |= differs(buffer[other], step, other);
+    }
+  }
+  watch.stop(wrong);
+}
+
+// Every block's pieces by asynchronous stores to every block of the cluster.
+__global__ void in_cluster(Results* results, int steps, int own) {
+#ifdef HAS_CLUSTERS
+  const auto size = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
+  const int all = own * size;
+  const auto bytes = static_cast<unsigned>(all * 16);
+  SharedArrays arrays;
+  uint4* buffers = arrays.take<uint4>(2 * all);
+  uint64_t* full = arrays.take<uint64_t>(2);
+  if (thread() == 0) {
+    for (int k = 0; k < 2; ++k) mbarrier_init(full + k, 1);
+    fence_mbarrier_init();
+    for (int k = 0; k < 2; ++k) mbarrier_arrive_expect_tx(full + k, bytes);
+  }
+  __syncthreads();
+  cluster_arrive();
+  cluster_wait();
+  bool wrong = false;
+  const Watch watch(results);
+  for (int step = 0; step < steps; ++step) {
+    uint4* buffer = buffers + (step & 1) * all;
+    uint64_t* barrier = full + (step & 1);
+    for (int i = thread(); i < all; i += kThreads) {
+      const int mine = rank * own + i % own;
+      const auto to = static_cast<unsigned>(i / own);
+      store_async(map_to_rank(buffer + mine, to), piece(step, mine), map_to_rank(barrier, to));
+    }
+    mbarrier_wait(barrier, static_cast<unsigned>(step >> 1 & 1));
+    if (thread() == 0 && step + 2 < steps) mbarrier_arrive_expect_tx(barrier, bytes);
+    for (int i = thread(); i < all; i += kThreads) wrong |= differs(buffer[i], step, i);
+    __syncthreads();  // the block has read a step before it sends the next
+  }
+  watch.stop(wrong);
+  cluster_arrive();  // shared memory outlives the others' stores
+  cluster_wait();
+#endif
+}
+
+__global__ void cluster_barrier(Results* results, int steps, int) {
+#ifdef HAS_CLUSTERS
+  const Watch watch(results);
+  for (int step = 0; step < steps; ++step) {
+    cluster_arrive();
+    cluster_wait();
+  }
+  watch.stop(false);
+#endif
+}
+
+// Every block's pieces through L2: the block's stores, its flag, and a read behind all flags.
+__global__ void through_l2(Results* results, int steps, int own) {
+  const auto blocks = static_cast<int>(gridDim.x), rank = static_cast<int>(blockIdx.x);
+  const int all = own * blocks;
+  bool wrong = false;
+  const Watch watch(results);
+  for (int step = 0; step < steps; ++step) {
+    uint4* buffer = results->pieces + (step & 1) * all;
+    const auto value = static_cast<unsigned>(step + 1);
+    for (int i = thread(); i < own; i += kThreads)
+      store_relaxed(buffer + rank * own + i, piece(step, rank * own + i));
+    __syncthreads();  // also: the block has read the step before
+    if (thread() == 0) store_release(results->flags + rank, value);
+    for (int k = thread() % 32; k < blocks; k += 32) wait_for(results->flags + k, value);
+    __syncwarp();
+    for (int i = thread(); i < all; i += kThreads)
+      wrong |= differs(load_relaxed(buffer + i), step, i);
+  }
+  watch.stop(wrong);
+}
+
+// A barrier of all blocks by one counter.
+__global__ void grid_barrier(Results* results, int steps, int) {
+  const Watch watch(results);
+  for (int step = 1; step <= steps; ++step) {
+    __syncthreads();
+    if (thread() == 0) {
+      add_release(results->flags, 1);
+      wait_for(results->flags, static_cast<unsigned>(step) * gridDim.x);
+    }
+    __syncthreads();
+  }
+  watch.stop(false);
+}
+
+// Products of ones: kChains sums of which each waits for itself, so that one is bound by latency.
+template <int kChains>
+__global__ void multiply(Results* results, int steps, int) {
+  uint32_t a[4], b[2];
+  for (uint32_t& pair : a) pair = 0x3f803f80u;
+  for (uint32_t& pair : b) pair = 0x3f803f80u;
+  float sums[kChains][4] = {};
+  const Watch watch(results);
+  for (int step = 0; step < steps; ++step)
+#ifdef __CUDACC__
+#pragma unroll
+#endif
+    for (int k = 0; k < kTiles; ++k)
+      mma_m16n8k16<__nv_bfloat16>(sums[k % kChains], a, b, sums[k % kChains]);
+  bool wrong = false;
+  for (const auto& chain : sums)
+    for (const float sum : chain) wrong |= sum != 16.f * kTiles / kChains * steps;
+  watch.stop(wrong);
+}
+
+Results* allocate() {
+  Results* memory = nullptr;
+#ifdef __CUDACC__
+  if (cudaMallocManaged(&memory, sizeof(Results)) != cudaSuccess) std::abort();
+#else
+  memory = new (std::align_val_t{16}) Results;
+#endif
+  return memory;
+}
+
+struct Hop {
+  const char* name;
+  void (*kernel)(Results*, int, int);
+  int blocks = 1, cluster = 1, pieces = 0;  // pieces of all blocks of a group
+  int threads = kThreads;
+  bool cooperative = false;
+};
+
+// Whether it ran and everything arrived.
+bool measure(const Hop& hop, int steps) {
+  static Results* const results = allocate();
+  const int members = hop.cooperative ? hop.blocks : hop.cluster;
+  if (hop.pieces > kMaxPieces || hop.blocks > kMaxBlocks) std::abort();
+  LaunchShape shape;
+  shape.blocks = dim3(static_cast<unsigned>(hop.blocks));
+  shape.threads = dim3(static_cast<unsigned>(hop.threads));
+  shape.shared_bytes =
+      hop.cooperative || hop.pieces == 0 ? 0 : shared_bytes(2 * hop.pieces * 16) + shared_bytes(16);
+  shape.cluster = hop.cluster;
+  shape.cooperative = hop.cooperative;
+  std::printf("{\"name\": \"%s\", \"blocks\": %d, \"members\": %d, \"bytes\": %d, \"ns\": [",
+              hop.name, hop.blocks, members, hop.pieces * 16);
+  bool ok = true;
+  for (int k = 0; k < kLaunches && ok; ++k) {
+    std::memset(results, 0, offsetof(Results, pieces));
+    cudaError_t error = launch(hop.kernel, shape, nullptr, results, steps, hop.pieces / members);
+    if (error == cudaSuccess) error = cudaDeviceSynchronize();
+    ok = error == cudaSuccess && results->wrong == 0;
+    if (ok && k > 0)  // the first launch is slower
+      std::printf("%s%.2f", k > 1 ? ", " : "", static_cast<double>(results->ns) / steps);
+  }
+  std::printf("], \"ok\": %s}\n", ok ? "true" : "false");
+  std::fflush(stdout);
+  return ok;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 4) {
+    std::fprintf(stderr, "usage: %s MULTIPROCESSORS STEPS CAPABILITY\n", arguments[0]);
+    return 2;
+  }
+  const int all = std::atoi(arguments[1]), steps = std::atoi(arguments[2]);
+  const bool clusters = std::atoi(arguments[3]) >= 90;
+  bool ok = true;
+  const auto run = [&](const Hop& hop) { ok = measure(hop, steps) && ok; };
+  run({"block", in_block, 1, 1, 256});
+  for (int blocks = all; blocks >= 2; blocks /= 2) {
+    run({"grid barrier", grid_barrier, blocks, 1, 0, kThreads, true});
+    for (const int own : {1, 8, 16})
+      if (own * blocks <= kMaxPieces)
+        run({"through L2", through_l2, blocks, 1, own * blocks, kThreads, true});
+  }
+  for (int size = 2; clusters && size <= 16 && size <= all; size *= 2) {
+    run({"cluster barrier", cluster_barrier, size, size});
+    for (const int own : {16, 64, 128}) {
+      run({"cluster", in_cluster, size, size, own * size});
+      run({"cluster", in_cluster, all / size / 2 * size + size, size, own * size});
+    }
+  }
+  run({"product, one after another", multiply<1>, 1, 1, 0, 32});
+  run({"product", multiply<8>, all, 1, 0, kThreads});
+  return ok ? 0 : 1;
+}

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: Apache-2.0
-// The time-LSTM in the grid regime, bfloat16.
-#include "time_lstm.h"
-
-int main(int count, char** arguments) {
-  using namespace ltlstm::cuda;
-  return cases::main_of(count, arguments, cases::run_kernels<__nv_bfloat16, GridExchange>);
-}
