@@ -59,7 +59,7 @@ test: $(VENV)/.dev
 
 demo: $(VENV)/.recipes
 	$(RUN) -m ltlstm.recipes.senone
-	$(RUN) -m ltlstm.recipes.senone --model hlstm --grow-prune --depth 2 --steps 600 --out runs/hlstm
+	$(RUN) -m ltlstm.recipes.senone --model hlstm --grow-prune --seeds 1 --steps 500 --out runs/hlstm-demo
 
 bench: $(VENV)/.bench
 	$(RUN) -m bench

@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,23 +11,22 @@ from bench import record
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Appends a line a model and seed, and one a way to run a model."""
+    """Appends a line a model and seed, and one a way to run a model; copies the picture."""
     parser = argparse.ArgumentParser(prog="python -m bench senone", description=__doc__)
     parser.add_argument(
-        "--run",
+        "--results",
         type=Path,
         default=Path("runs/hlstm"),
         metavar="FOLDER",
         help="the recipe's --out, on this machine at this commit (runs/hlstm)",
     )
     parser.add_argument(
-        "--out", type=Path, default=record.RESULTS, metavar="FOLDER", help="of the results"
+        "--out", type=Path, default=record.RESULTS, metavar="FOLDER", help="where they are kept"
     )
     options = parser.parse_args(arguments)
-    files = [options.run / name for name in ("results.json", "latencies.json")]
-    missing = [str(path) for path in files if not path.exists()]
-    if missing:
-        parser.error(f"no {' and no '.join(missing)}: the recipe writes them, with --grow-prune")
+    files = [options.results / name for name in ("results.json", "latencies.json")]
+    if not all(path.exists() for path in files):
+        parser.error(f"no results in {options.results}: run the recipe with --grow-prune first")
     results, measured = (json.loads(path.read_text()) for path in files)
     path = options.out / "senone_sparse.jsonl"
     facts = record.facts()
@@ -38,4 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     for each in measured["latencies"]:
         row = {"group": "senone latency", **facts, "threads": measured["threads"], **each}
         record.append(path, row)
+    picture = options.results / "sparsity.png"
+    if picture.exists():  # not without matplotlib
+        shutil.copyfile(picture, path.with_suffix(".png"))
     print(f"{len(results['scores'])} models and {len(measured['latencies'])} latencies: {path}")

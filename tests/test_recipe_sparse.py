@@ -180,17 +180,18 @@ def test_the_command_compares_grown_and_pruned_models(tmp_path, capfd):
     assert senone.main([*map(str, arguments), "--measure", "--steps", "13"]) == 1
     assert "not finished: the same command without --measure trains it" in capfd.readouterr().err
 
-    bench.main(["senone", "--run", str(tmp_path), "--out", str(tmp_path / "kept")])
+    bench.main(["senone", "--results", str(tmp_path), "--out", str(tmp_path / "kept")])
     lines = (tmp_path / "kept" / "senone_sparse.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["model"] for row in rows if row["group"] == "senone"] == NAMES
     assert [row["way"] for row in rows if row["group"] == "senone latency"] == [
         each["way"] for each in measured
     ]
+    assert (tmp_path / "kept" / "senone_sparse.png").exists()
     assert rows[2]["live"] and rows[2]["commit"] and rows[2]["settings"]["steps"] == 12
     with pytest.raises(SystemExit):
-        bench.main(["senone", "--run", str(tmp_path / "kept")])
-    assert "results.json and no" in capfd.readouterr().err
+        bench.main(["senone", "--results", str(tmp_path / "kept")])
+    assert "no results in" in capfd.readouterr().err
 
 
 def test_an_hlstm_may_be_compared_dense():

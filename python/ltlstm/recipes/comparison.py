@@ -143,12 +143,13 @@ def _size(corpus: Corpus, split: str) -> str:
 def _budget_line(plan: Plan, corpus: Corpus) -> str:
     budget = plan.budget
     frames = budget.steps * budget.batch * budget.frames
-    own = "".join(f" ({spec.name} {spec.rate:g})" for spec in plan.specs if spec.rate is not None)
+    own = [f"{spec.name} {spec.rate:g}" for spec in plan.specs if spec.rate is not None]
+    rates = f"{budget.rate:g}" + (f" ({', '.join(own)})" if own else "")
     epochs = frames / len(corpus.splits["train"].features)
     return (
         f"{budget.steps:,} steps of {budget.batch} x {budget.frames} frames of "
         f"{features.FRAME_PERIOD * 1000:.0f} ms ({epochs:.1f} times the training set), "
-        f"Adam {budget.rate:g}{own}, {plan.seeds} seed{'s' if plan.seeds > 1 else ''}, "
+        f"Adam {rates}, {plan.seeds} seed{'s' if plan.seeds > 1 else ''}, "
         f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
     )
 
