@@ -252,20 +252,12 @@ LTLSTM_INLINE void hidden_gate_backward(const HiddenGateBackward<scalar>& p, con
       if (time.d_hidden)
         add_row(units.count(), time.d_hidden + row * time.d_hidden_stride + units.first, dh);
       if (time.d_cells) add_row(units.count(), time.d_cells + row * H + units.first, dc);
-      const Previous previous = previous_of(time.seq, s, n);
-      const int64_t before = previous == Previous::kRow ? time.seq.offsets[s.before] + n : 0;
-      const scalar* c_prev = previous == Previous::kRow ? time.cells + before * H + units.first
-                             : previous == Previous::kInitial ? time.c0 + n * H + units.first
-                                                              : time.zeros;
-      const scalar* h_prev = previous == Previous::kRow
-                                 ? time.hidden + before * time.hidden_stride + units.first
-                             : previous == Previous::kInitial ? time.h0 + n * H + units.first
-                                                              : time.zeros;
+      const Entered<scalar> from = entered(time, s, n);
       cell_row_backward<Isa, false, false, scalar>(
-          H, units.count(), time.gates + row * 4 * H + units.first, c_prev,
+          H, units.count(), time.gates + row * 4 * H + units.first, from.c + units.first,
           time.cells + row * H + units.first, nullptr, dh, dc,
           time.d_preact + row * 4 * H + units.first, dc, nullptr);
-      copy_row(units.count(), h_prev, time.h_prev + row * H + units.first);
+      copy_row(units.count(), from.h + units.first, time.h_prev + row * H + units.first);
     }
     meet(part);
     for (int64_t j = p.J - 1; j >= 0; --j) {
