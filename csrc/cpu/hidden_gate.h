@@ -63,7 +63,7 @@ struct GateShare {
   LTLSTM_MEMBER GateShare(int64_t H, int64_t K, const Part& part) {
     const int64_t pieces = part.gang ? part.gang->pieces() : 1;
     whole = 4 % pieces == 0 && 4 * K % (pieces * Tile<Isa, scalar>::kBlock) == 0;
-    apart = whole && part.gang;
+    apart = whole && pieces > 1;
     first = apart ? 4 * part.share.first / pieces : 0;
     last = apart ? 4 * part.share.last / pieces : 4;
     first_layer = Slice<Isa, scalar>::range_of(4 * K, part);
