@@ -29,6 +29,16 @@ struct CellState {
   scalar c, r;
 };
 
+// c and r from gates already activated.
+template <class scalar>
+LTLSTM_INLINE scalar next_cell(const Gates<scalar>& gates, scalar c_prev) {
+  return gates.f * c_prev + gates.i * gates.g;
+}
+template <class scalar>
+LTLSTM_INLINE scalar output_of(scalar o, scalar c) {
+  return o * hyperbolic_tangent(c);
+}
+
 template <bool kPeephole, class scalar>
 LTLSTM_INLINE CellState<scalar> cell_forward(Gates<scalar> preact, scalar c_prev,
                                              Peephole<scalar> p) {
@@ -36,9 +46,9 @@ LTLSTM_INLINE CellState<scalar> cell_forward(Gates<scalar> preact, scalar c_prev
   s.gates.i = sigmoid(kPeephole ? preact.i + p.i * c_prev : preact.i);
   s.gates.f = sigmoid(kPeephole ? preact.f + p.f * c_prev : preact.f);
   s.gates.g = hyperbolic_tangent(preact.g);
-  s.c = s.gates.f * c_prev + s.gates.i * s.gates.g;
+  s.c = next_cell(s.gates, c_prev);
   s.gates.o = sigmoid(kPeephole ? preact.o + p.o * s.c : preact.o);
-  s.r = s.gates.o * hyperbolic_tangent(s.c);
+  s.r = output_of(s.gates.o, s.c);
   return s;
 }
 

@@ -123,8 +123,11 @@ struct HiddenGateForward {
   TimeLstmForward<scalar> time;
   int64_t K, J;
   scalar slope;                        // of phi below zero
-  const SparseMatrix<scalar>* sparse;  // (J + 1): w_hh as one gate, then of all gates what follows
-                                       // each hidden layer; or null: w_hh and later hold them
+  const SparseMatrix<scalar>* sparse;  // (J + 2): w_ih, w_hh as one gate, then of all gates what
+                                       // follows each hidden layer; or null: w_hh and later hold
+                                       // them
+  SparseOperands<scalar> inputs;       // of the product by w_ih, which the pieces of a gang do for
+  int64_t input_rows;                  // so many rows before the first step; 0: it is done
   const scalar* w_hh;                  // (4K, H); packed: w_hh^T in plain blocks, as all below
   const scalar* const*
       later;                  // (J, 4) times (K or H, K): of each gate, what follows a hidden layer
@@ -133,7 +136,8 @@ struct HiddenGateForward {
   scalar* const* hidden;  // (J) times (., 4K), dropped; the first in: W_ih x + b. Rows: all; where
                           // cells is null from first_hidden on in the first, N in the others
   int64_t first_hidden;   // the row that the first row of hidden[0] is of
-  scalar* gates;          // (R, 4H), or where cells is null (N, 4H)
+  scalar* gates;          // (R, 4H), or where cells is null (2, N, 4H)
+  scalar* states;         // (pieces of the gang, 2, N, H) of each its h and c, or null without one
 };
 
 // As above, of `time`; d_preact is (R, 4H), and w_hh is null there.

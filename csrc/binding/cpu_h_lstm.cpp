@@ -43,7 +43,7 @@ HLstmOutputs forward(const StackArguments& s, const Tensor& input, const Tensor&
       memory.cells = cells;
     } else {
       const int64_t rows = std::min(s.R, s.N * HiddenGates<scalar>::steps_at_once(s));
-      memory.gates = empty(input, {s.dirs, s.N, 4 * s.H});
+      memory.gates = empty(input, {s.dirs, 2 * s.N, 4 * s.H});
       memory.gate_hidden = empty(input, {s.dirs, rows, width});
       memory.inner = empty(input, {s.dirs * (s.J - 1), s.N, width});
     }

@@ -45,13 +45,16 @@ Tensor gate_of(const Tensor& later, int64_t gate) {
 template <class scalar, class Problem>
 void point_to_weights(const GateWeights& w, bool transpose, bool in_place,
                       Direction<Problem>& here) {
-  const auto pointer = [&](const Tensor& weight) {
+  const auto held = [&](const Tensor& weight) -> const Tensor& {
     here.held.push_back(in_place ? weight : packed<scalar>(weight, transpose, false));
-    return data<scalar>(here.held.back());
+    return here.held.back();
   };
-  here.p.w_hh = pointer(w.w_hh);
-  for (const Tensor& later : w.later)
-    for (int gate = 0; gate < 4; ++gate) here.later.push_back(pointer(gate_of(later, gate)));
+  here.p.w_hh = data<scalar>(held(w.w_hh));
+  for (const Tensor& later : w.later) {
+    const Tensor& all = held(later);
+    for (int gate = 0; gate < 4; ++gate)
+      here.later.push_back(data<scalar>(all) + gate * (all.numel() / 4));
+  }
   here.p.later = list(here.later);
 }
 
@@ -64,7 +67,27 @@ void point_to_compiled(const StackArguments& s, const GateWeights& w,
   read(w.w_ih);
   read(w.w_hh);
   for (const Tensor& later : w.later) read(later);
-  here.p.sparse = here.sparse.data() + 1;
+  here.p.sparse = here.sparse.data();
+}
+
+// out = x w^T + bias, each piece the columns that are its own in the time loop: then they lie in
+// the cache of the core that reads them.
+template <class scalar>
+void linear_in_pieces(const Threads& threads, const Tensor& out, const Tensor& x, const Tensor& w,
+                      const OptionalTensor& bias) {
+  const auto& kernels = cpu::kernels<scalar>();
+  const int64_t rows = x.size(0), inputs = w.size(1), columns = w.size(0);
+  const int64_t blocks = kernels.blocks(columns, false);
+  if (threads.pieces == 1) return linear(out, x, w, bias);
+  threads.each_piece([&](int64_t piece) {
+    const int64_t first = std::min(columns, blocks * piece / threads.pieces * kernels.block),
+                  last = std::min(columns, blocks * (piece + 1) / threads.pieces * kernels.block);
+    if (first == last) return;
+    OptionalTensor own_bias;
+    if (bias) own_bias = matrix(*bias, first, 1, last - first, last - first, 1);
+    linear(matrix(out, first, rows, last - first, columns, 1), x,
+           matrix(w, first * inputs, last - first, inputs, inputs, 1), own_bias);
+  });
 }
 
 template <class scalar, class Problem>
@@ -116,7 +139,7 @@ void HiddenGates<scalar>::forward(const StackArguments& s, int64_t layer, scalar
     p.bias = list(here.bias);
     p.hidden = list(here.written);
     p.gates = keep ? part<scalar>(memory.gates, index, s.R * 4 * H)
-                   : part<scalar>(memory.gates, d, N * 4 * H);
+                   : part<scalar>(memory.gates, d, 2 * N * 4 * H);
     p.K = K;
     p.J = J;
     p.slope = slope;
@@ -132,10 +155,12 @@ void HiddenGates<scalar>::forward(const StackArguments& s, int64_t layer, scalar
     time.hidden = part<scalar>(hidden, d, H);
     time.h = part<scalar>(memory.h_n, index, N * H);
     time.c = part<scalar>(memory.c_n, index, N * H);
-    if (s.mixes_rows()) {
-      here.held.push_back(empty(x, {threads.pieces, N, H}));
-      time.gathered = mutable_data<scalar>(here.held.back());
-    }
+    const auto scratch = [&](int64_t rows) {
+      here.held.push_back(empty(x, {rows, H}));
+      return mutable_data<scalar>(here.held.back());
+    };
+    if (s.mixes_rows()) time.gathered = scratch(threads.pieces * N);
+    if (threads.pieces > 1) p.states = scratch(threads.pieces * 2 * N);
   }
   // The product for the inputs just before the steps that read it: while it is in the cache.
   const int64_t steps = steps_at_once(s);
@@ -149,10 +174,15 @@ void HiddenGates<scalar>::forward(const StackArguments& s, int64_t layer, scalar
       const GateWeights& w = s.gates[layer * s.dirs + d];
       const Tensor sums = matrix(memory.gate_hidden, place * 4 * K, to - from, 4 * K, 4 * K, 1);
       const Tensor inputs = matrix(x, from * D, to - from, D, D, 1);
-      if (s.flags.compiled)
+      if (s.flags.compiled && threads.pieces > 1) {
+        p.inputs = {data<scalar>(inputs),       D,    0, w.b ? data<scalar>(w.b) : p.time.zeros, 0,
+                    mutable_data<scalar>(sums), 4 * K};
+        p.input_rows = to - from;
+      } else if (s.flags.compiled) {
         linear(sums, inputs, directions[d].sparse[0], w.b);
-      else
-        linear(sums, inputs, w.w_ih, w.b);
+      } else {
+        linear_in_pieces<scalar>(threads, sums, inputs, w.w_ih, w.b);
+      }
       p.first_hidden = keep ? 0 : from;
       p.time.first_step = first;
       p.time.last_step = last;

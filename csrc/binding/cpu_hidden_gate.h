@@ -12,7 +12,7 @@ struct HiddenGateMemory {
   Tensor h0, c0;              // (L * dirs, N, H)
   Tensor h_n, c_n;            // (L * dirs, N, H), the initial state until a layer has run
   OptionalTensor cells;       // (L * dirs, R, H)
-  Tensor gates;               // (L * dirs, R, 4H), or without cells scratch: (dirs, N, 4H)
+  Tensor gates;               // (L * dirs, R, 4H), or without cells scratch: (dirs, 2, N, 4H)
   Tensor gate_hidden;         // (L * dirs * J, R, 4K), or without cells the same of the steps at
                               // once, of the first hidden layers of one layer: (dirs, ., 4K)
   OptionalTensor inner;       // without cells, of the other hidden layers: (dirs * (J - 1), N, 4K)

@@ -85,19 +85,26 @@ inline Tensor column_sums(const Tensor& t) {
 }
 
 // A weight matrix in the kernels' packed form: B = w (gates false), or B = w^T, in gate blocks or
-// plain ones.
+// plain ones; or several, w (matrices, ., .), one after the other: whoever packs a part of them all
+// has it in its cache.
 template <class scalar>
 Tensor packed(const Tensor& w, bool transpose, bool gates) {
   const auto& kernels = cpu::kernels<scalar>();
-  const int64_t K = w.size(transpose ? 1 : 0), columns = w.size(transpose ? 0 : 1),
-                stride = w.size(1);
+  const int64_t outer = w.dim() - 2, matrices = outer > 0 ? w.size(0) : 1;
+  const int64_t rows = w.size(outer), stride = w.size(outer + 1);
+  const int64_t K = transpose ? stride : rows, columns = transpose ? rows : stride;
   const int64_t width = gates ? columns / 4 : columns, blocks = kernels.blocks(width, gates);
-  Tensor out = empty(w, {blocks * kernels.block * K});
+  const int64_t size = blocks * kernels.block * K;
+  Tensor out = empty(w, {matrices * size});
   const scalar* source = data<scalar>(w);
   scalar* to = mutable_data<scalar>(out);
-  parallel(blocks, K * kernels.block, [&](int64_t first, int64_t last) {
-    kernels.pack(source, transpose ? 1 : stride, transpose ? stride : 1, K, width, gates, first,
-                 last, to);
+  parallel(matrices * blocks, K * kernels.block, [&](int64_t first, int64_t last) {
+    for (int64_t next; first < last; first = next) {
+      const int64_t matrix = first / blocks, start = matrix * blocks;
+      next = std::min(last, start + blocks);
+      kernels.pack(source + matrix * rows * stride, transpose ? 1 : stride, transpose ? stride : 1,
+                   K, width, gates, first - start, next - start, to + matrix * size);
+    }
   });
   return out;
 }

@@ -16,18 +16,22 @@ inline int64_t few_rows(int64_t weights) { return 4 + (weights >> 16); }
 // Slices of the batch (and the two directions) need no meeting, but each thread then streams all
 // the weights at every step. Slices of the units pay a meeting a step and divide the weights: they
 // win where the batch has no more than a row for each thread, and where the weights outgrow a
-// core's own cache.
+// core's own cache. Compiled weights are small: there a row for each thread is better, and with
+// fewer rows a meeting, with what then has to cross from core to core, costs as much as 40,000
+// multiplications.
 struct Threads {
   // weights: how many a step multiplies by.
   template <class scalar>
   static Threads plan(const StackArguments& s, int64_t weights) {
-    constexpr int64_t kOwnCache = 3 << 19, kWorthMeeting = 60000;
+    constexpr int64_t kOwnCache = 3 << 19;
+    const int64_t worth_meeting = s.flags.compiled ? 40000 : 60000;
     const int64_t threads = torch::stable::get_num_threads();
+    const int64_t few_rows = s.flags.compiled ? threads - 1 : threads;
     const int64_t rows = s.dirs * s.N;
     const bool large = weights * static_cast<int64_t>(sizeof(scalar)) > kOwnCache;
     Threads t{1, 2 * weights * s.T, s.N, rows};
-    if (threads > 1 && s.dirs == 1 && s.N > 0 && (s.N <= threads || large) &&
-        weights * s.N >= kWorthMeeting) {
+    if (threads > 1 && s.dirs == 1 && s.N > 0 && (s.N <= few_rows || large) &&
+        weights * s.N >= worth_meeting) {
       const int64_t units = cpu::kernels<scalar>().blocks(s.H, false);
       const int64_t most = std::min<int64_t>(threads, cpu::available_processors());
       t.pieces = static_cast<int>(std::min(most, units));
@@ -52,6 +56,14 @@ struct Threads {
                        std::min<int64_t>(last - d * N, N),
                        nullptr,
                        {0, 1}});
+    });
+  }
+
+  // f(piece) for each piece of the units, on the threads that will run them.
+  template <class Function>
+  void each_piece(const Function& f) const {
+    torch::stable::parallel_for(0, pieces, 1, [&](int64_t first, int64_t last) {
+      for (int64_t piece = first; piece < last; ++piece) f(piece);
     });
   }
 

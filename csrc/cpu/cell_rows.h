@@ -63,6 +63,32 @@ LTLSTM_INLINE void cell_row_forward(int64_t H, int64_t units, const scalar* prea
       });
 }
 
+// The same in two parts. One gate, 0 to 3, of `count` units, in place:
+template <class Isa, class scalar>
+LTLSTM_INLINE void activate_gate(int64_t gate, int64_t units, scalar* preact) {
+  using Value = typename Units<Isa, scalar>::Value;
+  over_units<Isa, scalar>(
+      units, [&](auto all, int64_t j, int64_t count) __attribute__((always_inline)) {
+        constexpr bool kAll = decltype(all)::value;
+        const Value z = load<kAll, Value>(preact + j, count);
+        store<kAll>(gate == 2 ? hyperbolic_tangent(z) : sigmoid(z), preact + j, count);
+      });
+}
+
+// And what follows from activated gates. c is replaced.
+template <class Isa, class scalar>
+LTLSTM_INLINE void state_row(int64_t H, int64_t units, const scalar* gates, scalar* c, scalar* h) {
+  using Value = typename Units<Isa, scalar>::Value;
+  over_units<Isa, scalar>(
+      units, [&](auto all, int64_t j, int64_t count) __attribute__((always_inline)) {
+        constexpr bool kAll = decltype(all)::value;
+        const Gates<Value> at = gates_at<Value, kAll>(gates, H, j, count);
+        const Value next = next_cell(at, load<kAll, Value>(c + j, count));
+        store<kAll>(next, c + j, count);
+        store<kAll>(output_of(at.o, next), h + j, count);
+      });
+}
+
 // dc_prev may be dc itself; r may be null.
 template <class Isa, bool kPeephole, bool kR, class scalar>
 LTLSTM_INLINE void cell_row_backward(int64_t H, int64_t units, const scalar* gates,

@@ -26,10 +26,10 @@ void pause() {
 // False where the condition does not hold after about ten microseconds.
 template <class Condition>
 bool spin_until(const Condition& condition) {
-  constexpr int kSpins = 1000;
+  constexpr int kSpins = 1000, kAtOnce = 200;  // a pause may take as long as a small meeting
   for (int i = 0; i < kSpins; ++i) {
     if (condition()) return true;
-    pause();
+    if (i >= kAtOnce) pause();
   }
   return condition();
 }
@@ -76,6 +76,9 @@ int available_processors() {
   return known > 0 ? known : 1;
 }
 
+Gang::Gang(int pieces) : pieces_(pieces), posts_(new Post[pieces]) {}
+Gang::~Gang() = default;
+
 Gang::Share Gang::join(int first, int last) {
   if (last - first == pieces_) return {first, last};
   arrived_.fetch_add(last - first, std::memory_order_acq_rel);
@@ -95,13 +98,11 @@ Gang::Share Gang::join(int first, int last) {
 void Gang::meet(Share share) {
   const int held = share.last - share.first;
   if (held == pieces_) return;
-  const uint32_t phase = phase_.value();
-  if (waiting_.fetch_add(held, std::memory_order_acq_rel) + held == pieces_) {
-    waiting_.store(0, std::memory_order_relaxed);
-    phase_.set(phase + 1);
-  } else {
-    phase_.wait_while(phase);
-  }
+  const uint32_t before = posts_[share.first].meetings.value();
+  for (int piece = share.first; piece < share.last; ++piece) posts_[piece].meetings.set(before + 1);
+  // None comes to the next meeting but one before this one has.
+  for (int piece = 0; piece < pieces_; ++piece)
+    if (piece < share.first || piece >= share.last) posts_[piece].meetings.wait_while(before);
 }
 
 }  // namespace ltlstm::cpu

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "activation.h"
 
@@ -32,7 +33,8 @@ class Signal {
 
 class Gang {
  public:
-  explicit Gang(int pieces) : pieces_(pieces) {}
+  explicit Gang(int pieces);
+  ~Gang();
 
   // A caller holds pieces [first, last). Which pieces it has to do: those, all of them, or none (an
   // empty range).
@@ -50,11 +52,16 @@ class Gang {
  private:
   enum State : uint32_t { kOpen, kTogether, kAlone };
 
+  // How many meetings a piece has come to. Two cache lines apart, for processors fetch pairs: who
+  // arrives writes its own, and nobody has to take a line from those who wait.
+  struct alignas(128) Post {
+    Signal meetings{0};
+  };
+
   const int pieces_;
   std::atomic<int> arrived_{0};
   Signal state_{kOpen};
-  std::atomic<int> waiting_{0};
-  Signal phase_{0};
+  std::unique_ptr<Post[]> posts_;
 };
 
 // How many processors this thread may run on: threads beyond those would only wait for each other.

@@ -6,6 +6,8 @@
 // numbers never depend on its neighbours, on the batch or on the number of threads.
 #pragma once
 
+#include <utility>
+
 #include "cpu/vector.h"
 
 namespace ltlstm::cpu {
@@ -34,6 +36,57 @@ struct Columns {
   }
 };
 
+// The kLanes rows of a square matrix become its columns: bit by bit, the number of a row and that
+// of a lane change places.
+template <class Isa, class scalar>
+struct Square {
+  using Vector = typename Tile<Isa, scalar>::Vector;
+  static constexpr int kLanes = Tile<Isa, scalar>::kLanes;
+  using Lanes = std::make_integer_sequence<int, kLanes>;
+
+  // Of two rows kStep apart: kHigh the lanes with that bit of both, else those without.
+  template <int kStep, bool kHigh, int... kLane>
+  LTLSTM_MEMBER static Vector mixed(const Vector& a, const Vector& b,
+                                    std::integer_sequence<int, kLane...>) {
+    constexpr auto from = [](int lane) {
+      const int other = kHigh ? lane + kStep : lane - kStep + kLanes;
+      return ((lane & kStep) != 0) == kHigh ? lane + kHigh * kLanes : other;
+    };
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, from(kLane)...);
+#else
+    using Integer = decltype(Vector{} < Vector{});
+    return __builtin_shuffle(a, b, Integer{from(kLane)...});
+#endif
+  }
+
+  template <int kStep = kLanes / 2>
+  LTLSTM_MEMBER static void transpose(Vector* row) {
+    if constexpr (kStep > 0) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) {
+        if ((i & kStep) != 0) continue;
+        const Vector low = mixed<kStep, false>(row[i], row[i + kStep], Lanes{});
+        row[i + kStep] = mixed<kStep, true>(row[i], row[i + kStep], Lanes{});
+        row[i] = low;
+      }
+      transpose<kStep / 2>(row);
+    }
+  }
+};
+
+// kLanes columns of B from k on, k by k: what lies along k is turned.
+template <class Isa, class scalar>
+LTLSTM_INLINE void pack_square(const scalar* from, int64_t j_stride, scalar* to) {
+  using T = Tile<Isa, scalar>;
+  typename T::Vector row[T::kLanes];
+#pragma GCC unroll 16
+  for (int j = 0; j < T::kLanes; ++j) memcpy(&row[j], from + j * j_stride, sizeof(row[j]));
+  Square<Isa, scalar>::transpose(row);
+#pragma GCC unroll 16
+  for (int k = 0; k < T::kLanes; ++k) memcpy(to + k * T::kBlock, &row[k], sizeof(row[k]));
+}
+
 // Packs blocks [first, last) of B(k, j) = source[k * k_stride + j * j_stride]; padding becomes
 // zeros. A pair of bfloat16 may lie where no float would.
 template <class Isa, class scalar>
@@ -48,8 +101,12 @@ LTLSTM_INLINE void pack(const scalar* source, int64_t k_stride, int64_t j_stride
         const scalar* from = source + columns.column(block, v) * j_stride;
         scalar* to = packed + block * T::kBlock * K + v * T::kLanes;
         const int64_t valid = columns.valid(block, v);
+        int64_t packed_to = k0;
+        if (k_stride == 1 && valid == T::kLanes)
+          for (; packed_to + T::kLanes <= k1; packed_to += T::kLanes)
+            pack_square<Isa>(from + packed_to, j_stride, to + packed_to * T::kBlock);
         for (int64_t j = 0; j < valid; ++j)
-          for (int64_t k = k0; k < k1; ++k)
+          for (int64_t k = packed_to; k < k1; ++k)
             memcpy(to + k * T::kBlock + j, from + k * k_stride + j * j_stride, sizeof(scalar));
         for (int64_t j = valid; j < T::kLanes; ++j)
           for (int64_t k = k0; k < k1; ++k) to[k * T::kBlock + j] = 0;

@@ -39,53 +39,94 @@ struct WindowFetch {
   }
 };
 
-// One line by kRows rows of x, with two sums a row, so that additions overlap.
+// The sums of one line by kRows rows of x, two a row, so that additions overlap. All loops over
+// rows are unrolled: the sums stay in registers.
 template <class Fetch, int kRows, class scalar>
-LTLSTM_INLINE void sparse_line(const SparseMatrix<scalar>& w, int64_t line, const scalar* x,
-                               int64_t x_stride, int64_t valid, const scalar* base,
-                               int64_t base_stride, scalar* y, int64_t y_stride) {
+struct LineSums {
   using Vector = typename Fetch::Vector;
-  constexpr int kLanes = Fetch::kLanes, kSums = 2;
-  Vector sum[kRows][kSums];
-  for (int i = 0; i < kRows; ++i)
-    for (int k = 0; k < kSums; ++k) sum[i][k] = Vector{};
-  const auto add = [&](int64_t entry, int k) __attribute__((always_inline)) {
+  static constexpr int kLanes = Fetch::kLanes;
+
+  LTLSTM_MEMBER LineSums(const SparseMatrix<scalar>& w, int64_t line)
+      : entry(w.starts[line]), end(w.starts[line + 1]) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) sum[i][0] = sum[i][1] = Vector{};
+  }
+
+  LTLSTM_MEMBER void add(const SparseMatrix<scalar>& w, const scalar* x, int64_t x_stride, int k) {
     const Vector value = *reinterpret_cast<const Vector*>(w.values + entry * kLanes);
     const auto index = Fetch::index(w, entry);
-    const scalar* from = x + w.places[entry];
+    const scalar* from = x + w.places[entry++];
+#pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) sum[i][k] += Fetch::fetch(from + i * x_stride, index) * value;
-  };
-  int64_t entry = w.starts[line];
-  const int64_t end = w.starts[line + 1];
-  for (; entry + kSums <= end; entry += kSums)
-    for (int k = 0; k < kSums; ++k) add(entry + k, k);
-  for (; entry < end; ++entry) add(entry, 0);
-  for (int i = 0; i < kRows; ++i) {
-    for (int k = 1; k < kSums; ++k) sum[i][0] += sum[i][k];
-    const scalar* from = base + i * base_stride;
-    scalar* to = y + i * y_stride;
-    if (valid == kLanes) {
-      *reinterpret_cast<Vector*>(to) = *reinterpret_cast<const Vector*>(from) + sum[i][0];
-    } else {
-      const scalar* lanes = reinterpret_cast<const scalar*>(&sum[i][0]);
-      for (int64_t j = 0; j < valid; ++j) to[j] = from[j] + lanes[j];
+  }
+  LTLSTM_MEMBER bool two_left() const { return entry + 2 <= end; }
+  LTLSTM_MEMBER void add_two(const SparseMatrix<scalar>& w, const scalar* x, int64_t x_stride) {
+    add(w, x, x_stride, 0);
+    add(w, x, x_stride, 1);
+  }
+  LTLSTM_MEMBER void add_rest(const SparseMatrix<scalar>& w, const scalar* x, int64_t x_stride) {
+    while (two_left()) add_two(w, x, x_stride);
+    if (entry < end) add(w, x, x_stride, 0);
+  }
+
+  // y = base + sums, `valid` lanes of them.
+  LTLSTM_MEMBER void store(int64_t valid, const scalar* base, int64_t base_stride, scalar* y,
+                           int64_t y_stride) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const Vector total = sum[i][0] + sum[i][1];
+      const scalar* from = base + i * base_stride;
+      scalar* to = y + i * y_stride;
+      if (valid == kLanes) {
+        *reinterpret_cast<Vector*>(to) = *reinterpret_cast<const Vector*>(from) + total;
+      } else {
+        scalar lanes[kLanes];
+        memcpy(lanes, &total, sizeof(total));
+#pragma GCC unroll 1
+        for (int64_t j = 0; j < valid; ++j) to[j] = from[j] + lanes[j];
+      }
     }
   }
-}
 
-// Units [first, last) of each gate, in whole lines but for the end of the gate.
+  Vector sum[kRows][2];
+  int64_t entry, end;
+};
+
+// Units [first, last) of gates [first_gate, last_gate).
+struct GateUnits {
+  int64_t first_gate, last_gate, first, last;
+};
+
+// In whole lines but for the end of the gate. One row takes two lines at a time, since one line
+// alone waits for its own additions.
 template <class Fetch, int kRows, class scalar>
-LTLSTM_INLINE void sparse_lines(const SparseMatrix<scalar>& w, const SparseOperands<scalar>& p,
-                                int64_t row, int64_t first, int64_t last) {
-  constexpr int kLanes = Fetch::kLanes;
+LTLSTM_INLINE void sparse_lines(const SparseMatrix<scalar>& matrix, const SparseOperands<scalar>& p,
+                                int64_t row, const GateUnits& part) {
+  using Sums = LineSums<Fetch, kRows, scalar>;
+  const SparseMatrix<scalar> w = matrix;  // a copy: for all the compiler knows y lies in the other
+  constexpr int kLanes = Fetch::kLanes, kLines = kRows == 1 ? 2 : 1;
   const int64_t lines = (w.width + kLanes - 1) / kLanes;  // of one gate
-  for (int64_t gate = 0; gate < w.gates; ++gate) {
+  for (int64_t gate = part.first_gate; gate < part.last_gate; ++gate) {
     const scalar* x = p.x + row * p.x_stride + gate * p.x_gate;
-    for (int64_t unit = first; unit < last; unit += kLanes) {
-      const int64_t column = gate * w.width + unit;
-      sparse_line<Fetch, kRows>(w, gate * lines + unit / kLanes, x, p.x_stride,
-                                smaller(last - unit, kLanes), p.base + row * p.base_stride + column,
-                                p.base_stride, p.y + row * p.y_stride + column, p.y_stride);
+    const scalar* base = p.base + row * p.base_stride + gate * w.width;
+    scalar* y = p.y + row * p.y_stride + gate * w.width;
+    int64_t unit = part.first;
+    if constexpr (kLines == 2) {
+      for (; unit + 2 * kLanes <= part.last; unit += 2 * kLanes) {
+        const int64_t line = gate * lines + unit / kLanes;
+        Sums one(w, line), other(w, line + 1);
+        while (one.two_left() && other.two_left()) one.add_two(w, x, 0), other.add_two(w, x, 0);
+        one.add_rest(w, x, 0);
+        other.add_rest(w, x, 0);
+        one.store(kLanes, base + unit, 0, y + unit, 0);
+        other.store(kLanes, base + unit + kLanes, 0, y + unit + kLanes, 0);
+      }
+    }
+    for (; unit < part.last; unit += kLanes) {
+      Sums sums(w, gate * lines + unit / kLanes);
+      sums.add_rest(w, x, p.x_stride);
+      sums.store(smaller(part.last - unit, kLanes), base + unit, p.base_stride, y + unit,
+                 p.y_stride);
     }
   }
 }
@@ -93,24 +134,23 @@ LTLSTM_INLINE void sparse_lines(const SparseMatrix<scalar>& w, const SparseOpera
 // kRows rows at a time, then what is left by halves of that.
 template <class Fetch, int kRows, class scalar>
 LTLSTM_INLINE void sparse_rows(const SparseMatrix<scalar>& w, const SparseOperands<scalar>& p,
-                               int64_t row, int64_t rows, int64_t first, int64_t last) {
-  for (; row + kRows <= rows; row += kRows) sparse_lines<Fetch, kRows>(w, p, row, first, last);
-  if constexpr (kRows > 1) sparse_rows<Fetch, kRows / 2>(w, p, row, rows, first, last);
+                               int64_t row, int64_t rows, const GateUnits& part) {
+  for (; row + kRows <= rows; row += kRows) sparse_lines<Fetch, kRows>(w, p, row, part);
+  if constexpr (kRows > 1) sparse_rows<Fetch, kRows / 2>(w, p, row, rows, part);
 }
 
-// Units [first, last) of each gate, whole lines but at its end. Out of line, for it is long; Isa
-// keeps it apart from those of other instruction sets.
+// Out of line, for it is long; Isa keeps it apart from those of other instruction sets.
 template <class Isa, class scalar>
 __attribute__((noinline)) static void sparse_product(const SparseMatrix<scalar>& w,
                                                      const SparseOperands<scalar>& p, int64_t rows,
-                                                     int64_t first, int64_t last) {
+                                                     const GateUnits& part) {
   constexpr int kMost = Isa::kVectorBytes == 64 ? 8 : 4;  // two sums of each stay in registers
   if (w.form == SparseForm::kRows)
-    sparse_rows<RowFetch<Isa, scalar>, kMost>(w, p, 0, rows, first, last);
+    sparse_rows<RowFetch<Isa, scalar>, kMost>(w, p, 0, rows, part);
   else if (w.form == SparseForm::kColumns)
-    sparse_rows<ColumnFetch<Isa, scalar>, kMost>(w, p, 0, rows, first, last);
+    sparse_rows<ColumnFetch<Isa, scalar>, kMost>(w, p, 0, rows, part);
   else if constexpr (Permutation<Isa, scalar>::kWindow > 0)
-    sparse_rows<WindowFetch<Isa, scalar>, kMost>(w, p, 0, rows, first, last);
+    sparse_rows<WindowFetch<Isa, scalar>, kMost>(w, p, 0, rows, part);
 }
 
 }  // namespace ltlstm::cpu

@@ -54,7 +54,7 @@ struct Table {
 
   static void product_of_sparse(const SparseMatrix<scalar>& w, const SparseOperands<scalar>& p,
                                 int64_t rows) {
-    sparse_product<Isa>(w, p, rows, 0, w.width);
+    sparse_product<Isa>(w, p, rows, GateUnits{0, w.gates, 0, w.width});
   }
 
   static const Kernels<scalar>* get() {

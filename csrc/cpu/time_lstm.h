@@ -184,6 +184,21 @@ LTLSTM_INLINE void time_lstm_forward(const TimeLstmForward<scalar>& p, const Par
   }
 }
 
+// The state that entered a step in row n of the batch.
+template <class scalar>
+struct Entered {
+  const scalar *c, *h;
+};
+
+template <class scalar>
+LTLSTM_INLINE Entered<scalar> entered(const TimeLstmBackward<scalar>& p, const Step& s, int64_t n) {
+  const Previous previous = previous_of(p.seq, s, n);
+  if (previous == Previous::kCleared) return {p.zeros, p.zeros};
+  if (previous == Previous::kInitial) return {p.c0 + n * p.H, p.h0 + n * p.P};
+  const int64_t before = p.seq.offsets[s.before] + n;
+  return {p.cells + before * p.H, p.hidden + before * p.hidden_stride};
+}
+
 template <class Isa, bool kPeephole, bool kProjected, class scalar>
 LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const Part& part) {
   const int64_t H = p.H, P = p.P;
@@ -209,15 +224,8 @@ LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const P
     }
     for (int64_t i = 0; i < s.active; ++i) {
       const int64_t row = s.row + i, n = part.first_row + i;
-      const Previous previous = previous_of(p.seq, s, n);
-      const int64_t before = previous == Previous::kRow ? p.seq.offsets[s.before] + n : 0;
-      const scalar* c_prev = previous == Previous::kRow       ? p.cells + before * H + units.first
-                             : previous == Previous::kInitial ? p.c0 + n * H + units.first
-                                                              : p.zeros;
-      const scalar* h_prev = previous == Previous::kRow
-                                 ? p.hidden + before * p.hidden_stride + outputs.first
-                             : previous == Previous::kInitial ? p.h0 + n * P + outputs.first
-                                                              : p.zeros;
+      const Entered<scalar> from = entered(p, s, n);
+      const scalar* c_prev = from.c + units.first;
       const scalar* c = p.cells + row * H + units.first;
       const scalar* dr = (kProjected ? p.scratch : p.dh) + n * H + units.first;
       scalar* dc = p.dc + n * H + units.first;
@@ -229,7 +237,7 @@ LTLSTM_INLINE void time_lstm_backward(const TimeLstmBackward<scalar>& p, const P
       if (kPeephole)
         add_peephole_gradient(H, units.count(), d_preact, c_prev, c,
                               p.d_peephole + n * 3 * H + units.first);
-      copy_row(outputs.count(), h_prev, p.h_prev + row * P + outputs.first);
+      copy_row(outputs.count(), from.h + outputs.first, p.h_prev + row * P + outputs.first);
     }
     meet(part);
     product<Isa>(s.active, 4 * H, p.d_preact + s.row * 4 * H, 4 * H, p.w_hh,

@@ -53,7 +53,7 @@ def without_meeting(nth: int) -> Defect:
 
 
 def without_meeting_of_gates(nth: int) -> Defect:
-    return Defect("cpu/hidden_gate.h", " meet(part);", ";", UNMET, nth, of=5)
+    return Defect("cpu/hidden_gate.h", " meet(part);", ";", UNMET, nth, of=6)
 
 
 DEFECTS = {
@@ -64,8 +64,11 @@ DEFECTS = {
         "value_.store(value, std::memory_order_relaxed);",
         RACE,
     ),
-    "a relaxed arrival at a meeting": Defect(
-        "cpu/gang.cpp", "(held, std::memory_order_acq_rel", "(held, std::memory_order_relaxed", RACE
+    "a meeting without the last piece": Defect(
+        "cpu/gang.cpp",
+        "for (int piece = 0; piece < pieces_;",
+        "for (int piece = 0; piece + 1 < pieces_;",
+        UNMET,
     ),
     "a late piece works": Defect(
         "cpu/gang.cpp", ": Share{0, 0};", ": Share{first, last};", NOT_IDLE
@@ -82,9 +85,22 @@ DEFECTS = {
     "no meeting before the backward product": without_meeting(3),
     "no meeting after the first layer of the gates": without_meeting_of_gates(0),
     "no meeting after a later layer": without_meeting_of_gates(1),
-    "no meeting after a step of gates": without_meeting_of_gates(2),
-    "no meeting before the backward of the gates": without_meeting_of_gates(3),
-    "no meeting after a layer's backward": without_meeting_of_gates(4),
+    "no meeting of whole gates": without_meeting_of_gates(2),
+    "no meeting after a step of gates": without_meeting_of_gates(3),
+    "no meeting before the backward of the gates": without_meeting_of_gates(4),
+    "no meeting after a layer's backward": without_meeting_of_gates(5),
+    "one state for all pieces of gates": Defect(
+        "cpu/hidden_gate.h", "part.share.first * 2 * size", "0 * size", RACE
+    ),
+    "gates of the step before": Defect(
+        "cpu/hidden_gate.h", "scanned % 2 * N", "0 * N", UNMET
+    ),
+    "inputs of all gates for each piece": Defect(
+        "cpu/hidden_gate.h",
+        "GateUnits{0, 1, first_layer.first, first_layer.last});\n  for",
+        "GateUnits{0, 1, 0, 4 * K});\n  for",
+        RACE,
+    ),
     "one gathered h for all pieces": Defect(
         "cpu/time_lstm.h", "part.share.first : 0) *", "0 : 0) *", RACE
     ),

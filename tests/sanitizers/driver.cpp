@@ -136,7 +136,10 @@ void check_all() {
     for (int64_t N : {1, 3}) check_hidden_gates<scalar>(gate_case_of(N, 7, 5, options));
   check_hidden_gates<scalar>(gate_case_of(17, 65, 33, 11));
   for (int options : {1, 26}) check_hidden_gates<scalar>(gate_case_of(1, 161, 145, options));
+  // Whole gates for each piece of a gang of 2 or 4.
+  for (int options : {0, 13, 26}) check_hidden_gates<scalar>(gate_case_of(3, 35, 32, options));
   for (int options : {0, 7, 13}) check_hidden_gates<scalar>(compiled_case_of(3, 7, 5, options));
+  for (int options : {4, 5}) check_hidden_gates<scalar>(compiled_case_of(3, 35, 32, options));
   check_hidden_gates<scalar>(compiled_case_of(1, 161, 145, 26));
   for (int64_t columns : {1, 7, 33, 64})
     for (int64_t width : {1, 5, 33})

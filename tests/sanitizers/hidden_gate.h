@@ -35,13 +35,14 @@ class HiddenGates {
         rows_(layout_.rows()),
         zeros_(of.compiled ? 4 * std::max(of.H, of.K) : of.H, 0),
         inputs_(numbers_.drawn(rows_ * 4 * of.K)),
+        x_(numbers_.drawn(rows_ * of.H)),
         h0_(numbers_.drawn(of.N * of.H)),
         c0_(numbers_.drawn(of.N * of.H)),
         d_h_(numbers_.drawn(rows_ * of.H)),
         d_cells_(numbers_.drawn(rows_ * of.H)),
         dh_(numbers_.drawn(of.N * of.H)),
         dc_(numbers_.drawn(of.N * of.H)) {
-    if (of.compiled) add_compiled({1, 4 * of.K, of.H});
+    if (of.compiled) add_compiled({1, 4 * of.K, of.H}), add_compiled({1, 4 * of.K, of.H});
     add_weights(numbers_.drawn(4 * of.K * of.H), 4 * of.K, of.H);
     for (int64_t j = 0; j < of.J; ++j) {
       if (of.compiled) add_compiled({4, outputs(j), of.K});
@@ -59,11 +60,14 @@ class HiddenGates {
     const bool gathers = of_.reset || (of_.reverse && of_.ragged);
     Buffer<scalar> h = h0_.copy(), c = c0_.copy(), hidden = unwritten(rows_ * H);
     Buffer<scalar> cells = unwritten(of_.saves * rows_ * H);
-    Buffer<scalar> gates = unwritten((of_.saves ? rows_ : N) * 4 * H);
+    Buffer<scalar> gates = unwritten((of_.saves ? rows_ : 2 * N) * 4 * H);
+    Buffer<scalar> states = unwritten((way.pieces > 1) * way.pieces * 2 * N * H);
     Buffer<scalar> gathered = unwritten(gathers * way.pieces * N * H);
     Results<scalar> layers;
     for (int64_t j = 0; j < of_.J; ++j)
       layers.push_back(j == 0 ? inputs_.copy() : unwritten((of_.saves ? rows_ : N) * 4 * K));
+    SparseOperands<scalar> inputs = {x_.data(), H, 0, zeros_.data(), 0, layers[0].data(), 4 * K};
+    if (of_.compiled && way.pieces == 1) kernels_.sparse_product(sparse_[0], inputs, rows_);
     std::vector<scalar*> written = pointers<scalar*>(layers);
     const std::vector<const scalar*> later = pointers<const scalar*>(forward_, 1),
                                      bias = pointers<const scalar*>(biases_),
@@ -73,12 +77,14 @@ class HiddenGates {
     problem.J = of_.J;
     problem.slope = scalar(0.25);
     problem.sparse = of_.compiled ? sparse_.data() : nullptr;
+    if (of_.compiled && way.pieces > 1) problem.inputs = inputs, problem.input_rows = rows_;
     problem.w_hh = forward_[0].data();
     problem.later = later.data();
     problem.bias = of_.bias ? bias.data() : nullptr;
     problem.masks = of_.dropout ? masks.data() : nullptr;
     problem.hidden = written.data();
     problem.gates = gates.data();
+    problem.states = states.data();
     TimeLstmForward<scalar>& time = problem.time;
     time.seq = layout_.sequence();
     time.last_step = of_.T;
@@ -182,7 +188,7 @@ class HiddenGates {
   Numbers<scalar> numbers_;
   const Layout layout_;
   const int64_t rows_;
-  const Buffer<scalar> zeros_, inputs_, h0_, c0_, d_h_, d_cells_, dh_, dc_;
+  const Buffer<scalar> zeros_, inputs_, x_, h0_, c0_, d_h_, d_cells_, dh_, dc_;
   Results<scalar> forward_, backward_;  // w_hh, and what follows each hidden layer gate by gate
   Results<scalar> biases_, masks_;
   std::vector<Buffer<uint8_t>> bytes_;

@@ -23,12 +23,22 @@ WORTH = 0.4
 class _Seen(NamedTuple):
     """A tensor as it stood: a write in place gives it another version, ``.data =`` an address."""
 
+    name: str
     tensor: Tensor
     version: int
     address: int
 
+    def stands(self, module: nn.Module) -> bool:
+        # Looked up where modules keep them: getattr takes longer.
+        own = module._buffers if self.name in module._buffers else module._parameters
+        t = self.tensor
+        if own.get(self.name) is not t:
+            return False
+        return t._version == self.version and t.data_ptr() == self.address
+
 
 class _Compiled(NamedTuple):
+    dtype: torch.dtype
     seen: list[_Seen]
     weights: list[Tensor]  # empty where they would not pay
 
@@ -43,35 +53,42 @@ def compiled_weights(module: GateMLPs, names: Sequence[str], input: Tensor) -> l
         return []
     if requested(module.backend)[0] not in ("auto", "cpu") or missing("cpu"):
         return []
-    tensors = [getattr(module, name) for name in names]
-    masks = [getattr(module, name + MASK) for name in names if "weight" in name]
-    if not _plain(input, tensors, masks):
+    if not _computable(input):
         return []
-    now = [_Seen(t, t._version, t.data_ptr()) for t in (*tensors, *masks)]
     found = _COMPILED.get(module)
-    if found is None or not _same(found.seen, now):
-        found = _COMPILED[module] = _Compiled(now, _compile(names, tensors, masks))
-    return found.weights
+    if found is not None and found.dtype == input.dtype and all(s.stands(module) for s in found.seen):
+        return found.weights
+    tensors = [getattr(module, name) for name in names]
+    mask_names = [name + MASK for name in names if "weight" in name]
+    masks = [getattr(module, name) for name in mask_names]
+    if not _plain(input.dtype, tensors, masks):
+        return []
+    seen = [
+        _Seen(name, t, t._version, t.data_ptr())
+        for name, t in zip((*names, *mask_names), (*tensors, *masks), strict=True)
+    ]
+    weights = _compile(names, tensors, masks)
+    _COMPILED[module] = _Compiled(input.dtype, seen, weights)
+    return weights
 
 
-def _plain(input: Tensor, tensors: Sequence[Tensor], masks: Sequence[Tensor]) -> bool:
-    """Everything is what the module made, on the CPU and in one dtype that the kernels compute."""
+def _computable(input: Tensor) -> bool:
+    """An ordinary CPU tensor of a dtype that the kernels compute."""
     if torch._C._is_any_autocast_enabled() or python_only([input]) is not None:
         return False
-    if not input.is_cpu or input.dtype not in (torch.float32, torch.float64):
-        return False
+    return input.is_cpu and input.dtype in (torch.float32, torch.float64)
+
+
+def _plain(dtype: torch.dtype, tensors: Sequence[Tensor], masks: Sequence[Tensor]) -> bool:
+    """Everything is what the module made, on the CPU and in one dtype."""
     return all(
-        type(t) in types and t.dtype == dtype and t.is_cpu and not t.is_inference()
-        for group, types, dtype in (
-            (tensors, (Parameter,), input.dtype),
+        type(t) in types and t.dtype == of and t.is_cpu and not t.is_inference()
+        for group, types, of in (
+            (tensors, (Parameter,), dtype),
             (masks, (Tensor, Buffer), torch.bool),
         )
         for t in group
     )
-
-
-def _same(before: list[_Seen], now: list[_Seen]) -> bool:
-    return all(b.tensor is n.tensor and b[1:] == n[1:] for b, n in zip(before, now, strict=True))
 
 
 def _compile(
