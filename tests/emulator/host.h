@@ -51,6 +51,8 @@ namespace emulator {
 void run(const ltlstm::cuda::LaunchShape& shape, const std::function<void()>& body);
 // For the host's part of what lies in a stream.
 void enqueue(cudaStream_t stream, std::function<void()> work);
+// Whether all streams are empty.
+bool idle();
 
 }  // namespace emulator
 

@@ -170,6 +170,11 @@ void enqueue(cudaStream_t stream, std::function<void()> work) {
   streams().add_task(stream, std::move(work), nullptr, 0);
 }
 
+bool idle() {
+  const auto locked = lock();
+  return streams().all_empty();
+}
+
 }  // namespace emulator
 
 using emulator::lock;

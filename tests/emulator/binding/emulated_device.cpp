@@ -27,7 +27,12 @@ void run_on(int, void* stream, const std::function<void()>& f) {
   emulator::enqueue(static_cast<cudaStream_t>(stream), f);
 }
 
-// The operator's results are read by the CPU as soon as it returns.
-void finish(void*) { cudaDeviceSynchronize(); }
+// The operator's results are read by the CPU as soon as it returns. What its caller's stream does
+// not wait for would be read unfinished.
+void finish(void* stream) {
+  cudaStreamSynchronize(static_cast<cudaStream_t>(stream));
+  if (!emulator::idle()) emulator::fail("an operator leaves work behind in its lanes");
+  cudaDeviceSynchronize();
+}
 
 }  // namespace ltlstm::binding
