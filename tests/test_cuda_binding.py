@@ -16,6 +16,7 @@ from bench.gpu_target import DRY
 from cases import EVERYTHING, Case, arguments
 from emulated_library import OPERATORS, emulated
 from ltlstm_kernels import ops
+from ltlstm_kernels.plan import Shape, make_plan
 from operators import call, check, operator
 
 CASES = [
