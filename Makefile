@@ -15,6 +15,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip --disable-pip-version-check install --quiet
+ON_ALL_CORES = -n auto --dist loadfile --no-loadscope-reorder
 BUILD_INPUTS = setup.py pyproject.toml $(shell find csrc -type f)
 
 # Which package brings a missing tool, in the words of this system's package manager.
@@ -54,8 +55,8 @@ FIND_TORCH = import sys, torch; print(torch.__path__[0].rpartition("/")[0]); \
 build: $(VENV)/.built
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest -n auto --dist loadfile
-	LTLSTM_BACKEND=emulated $(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest $(ON_ALL_CORES)
+	LTLSTM_BACKEND=emulated $(RUN) -m pytest $(ON_ALL_CORES)
 
 demo: $(VENV)/.recipes
 	$(RUN) -m ltlstm.recipes.senone

@@ -5,6 +5,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 # cuBLAS is deterministic only with a workspace of fixed size, named before CUDA starts.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -18,6 +19,16 @@ import emulated_run
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 REASONS = pytest.StashKey[Counter[str]]()
+# Minutes on one processor each: begun first, so that none is waited for alone at the end.
+LONG = (
+    "test_cpu_isa",
+    "test_cpu_threads",
+    "test_features_files",
+    "test_operators_compile",
+    "test_property",
+    "test_recipe_run",
+    "test_recipe_sparse",
+)
 
 # A shared machine decides how long an example takes.
 hypothesis.settings.register_profile("ltlstm", deadline=None)
@@ -25,7 +36,8 @@ hypothesis.settings.load_profile("ltlstm")
 
 
 def pytest_report_header() -> str:
-    return f"torch {torch.__version__}, devices {DEVICES}, threads {torch.get_num_threads()}"
+    on = "emulated kernels" if emulated_run.ASKED else f"devices {DEVICES}"
+    return f"torch {torch.__version__}, {on}, threads {torch.get_num_threads()}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -35,9 +47,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", devices)
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    others = collection_path.match("test_*.py") and collection_path.name not in emulated_run.FILES
+    return True if emulated_run.ASKED and others else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a CUDA device the tests marked gpu are deselected, on emulated kernels those that
-    cannot run so; pytest counts them, and tells why."""
+    """Long files come first. Without a CUDA device the tests marked gpu are deselected, on emulated
+    kernels those that cannot run so; pytest counts them, and tells why."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
     reasons = {item: reason for item in items if (reason := _reason_against(item))}
     if reasons:
         config.hook.pytest_deselected(items=list(reasons))
