@@ -92,9 +92,7 @@ DEFECTS = {
     "one state for all pieces of gates": Defect(
         "cpu/hidden_gate.h", "part.share.first * 2 * size", "0 * size", RACE
     ),
-    "gates of the step before": Defect(
-        "cpu/hidden_gate.h", "scanned % 2 * N", "0 * N", UNMET
-    ),
+    "gates of the step before": Defect("cpu/hidden_gate.h", "scanned % 2 * N", "0 * N", UNMET),
     "inputs of all gates for each piece": Defect(
         "cpu/hidden_gate.h",
         "GateUnits{0, 1, first_layer.first, first_layer.last});\n  for",

@@ -56,7 +56,11 @@ def compiled_weights(module: GateMLPs, names: Sequence[str], input: Tensor) -> l
     if not _computable(input):
         return []
     found = _COMPILED.get(module)
-    if found is not None and found.dtype == input.dtype and all(s.stands(module) for s in found.seen):
+    if (
+        found is not None
+        and found.dtype == input.dtype
+        and all(s.stands(module) for s in found.seen)
+    ):
         return found.weights
     tensors = [getattr(module, name) for name in names]
     mask_names = [name + MASK for name in names if "weight" in name]
