@@ -88,7 +88,7 @@ struct LineSums {
     }
   }
 
-  Vector sum[kRows][2];
+  alignas(sizeof(Vector)) Vector sum[kRows][2];  // or GCC takes it to be, where it stores it
   int64_t entry, end;
 };
 
