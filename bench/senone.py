@@ -18,7 +18,12 @@ def main(arguments: Sequence[str]) -> None:
         type=Path,
         default=Path("runs/hlstm"),
         metavar="FOLDER",
-        help="the recipe's --out, on this machine at this commit (runs/hlstm)",
+        help="the recipe's --out, on this machine (runs/hlstm)",
+    )
+    parser.add_argument(
+        "--trained-at",
+        metavar="COMMIT",
+        help="the commit at which the models were trained (this one); latencies are of this one",
     )
     parser.add_argument(
         "--out", type=Path, default=record.RESULTS, metavar="FOLDER", help="where they are kept"
@@ -31,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     path = options.out / "senone_sparse.jsonl"
     facts = record.facts()
     shared = {name: results[name] for name in ("budget", "settings", "threads")}
+    shared["trained_at"] = options.trained_at or facts["commit"]
     for score in results["scores"]:
         curve = results["curves"][score["model"]][score["seed"]]
         points = {name: curve[name] for name in ("dev_errors", "live")}

@@ -180,7 +180,8 @@ def test_the_command_compares_grown_and_pruned_models(tmp_path, capfd):
     assert senone.main([*map(str, arguments), "--measure", "--steps", "13"]) == 1
     assert "not finished: the same command without --measure trains it" in capfd.readouterr().err
 
-    bench.main(["senone", "--results", str(tmp_path), "--out", str(tmp_path / "kept")])
+    where = ["--results", str(tmp_path), "--out", str(tmp_path / "kept")]
+    bench.main(["senone", *where, "--trained-at", "abc"])
     lines = (tmp_path / "kept" / "senone_sparse.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["model"] for row in rows if row["group"] == "senone"] == NAMES
@@ -188,6 +189,7 @@ def test_the_command_compares_grown_and_pruned_models(tmp_path, capfd):
         each["way"] for each in measured
     ]
     assert (tmp_path / "kept" / "senone_sparse.png").exists()
+    assert rows[2]["trained_at"] == "abc"
     assert rows[2]["live"] and rows[2]["commit"] and rows[2]["settings"]["steps"] == 12
     with pytest.raises(SystemExit):
         bench.main(["senone", "--results", str(tmp_path / "kept")])
