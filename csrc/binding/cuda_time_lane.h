@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The time lane on a GPU: the memory of a whole stack of time-LSTMs (all directions), and one layer
-// of it on its way through the chunks. The operators in cuda.cpp and cuda_trajectory.cpp say in
+// of it on its way through the chunks. The operators in cuda_stack.cpp and cuda_trajectory.cpp say in
 // which order layers and chunks run, and on which lanes.
 #pragma once
 
