@@ -115,7 +115,7 @@ DEFECTS = {
         OVERFLOW,
     ),
     "sparse lines past the last unit": Defect(
-        "cpu/sparse.h", "smaller(last - unit, kLanes)", "kLanes", OVERFLOW
+        "cpu/sparse.h", "smaller(part.last - unit, kLanes)", "kLanes", OVERFLOW
     ),
     "columns that no matrix has": Defect(
         "cpu/sparse_compile.cpp", "matrix.places[i] <= last;", "last < INT32_MAX;", WILD
