@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import emulated_run
+from dry_target import target  # noqa: F401  (a fixture)
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 

@@ -20,19 +20,9 @@ from bench.gpu import Stage
 from bench.gpu_rows import DRY_ROWS, GROUPS, OURS
 from bench.gpu_target import Target
 from bench.groups import TORCH
+from dry_target import lines
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
-    """A dry run in which the CPU's kernels are not replaced."""
-    monkeypatch.setattr(Target, "facts", lambda self: {"emulated": True, "processor": "none"})
-    return Target(tmp_path, quick=True, emulated=True)
-
-
-def lines(target: Target) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in target.rows.read_text().splitlines()]
 
 
 def test_the_command_runs_to_its_end_and_tells_what_failed(tmp_path: Path) -> None:

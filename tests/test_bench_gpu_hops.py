@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages of bench/gpu.sh for hops and for a second device, as far as they go without a GPU."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,19 +14,10 @@ import cuda_build
 from bench import gpu, gpu_checks, gpu_hops, gpu_programs, gpu_wrappers
 from bench.gpu import Stage
 from bench.gpu_target import Skipped, Target
+from dry_target import lines
 from emulator.builds import CSRC, build_changed
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
-    monkeypatch.setattr(Target, "facts", lambda self: {"emulated": True, "processor": "none"})
-    return Target(tmp_path, quick=True, emulated=True)
-
-
-def lines(target: Target) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in target.rows.read_text().splitlines()]
 
 
 def test_everything_that_hops_arrives(target: Target) -> None:
