@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The time lane on a GPU: the memory of a whole stack of time-LSTMs (all directions), and one layer
-// of it on its way through the chunks. The operators in cuda_stack.cpp and cuda_trajectory.cpp say in
-// which order layers and chunks run, and on which lanes.
+// of it on its way through the chunks. The operators in cuda_stack.cpp and cuda_trajectory.cpp say
+// in which order layers and chunks run, and on which lanes.
 #pragma once
 
 #include "binding/cuda_cells.h"
