@@ -176,6 +176,15 @@ def choose(backend: str | None, asked: Asked) -> str:
     return name
 
 
+def is_surely_cpu(op: str, backend: str | None, sizes: Sizes) -> bool:
+    """Whether ``choose`` would take the CPU's kernel for a plain call on CPU tensors of a dtype
+    that it computes in, without all that it has to ask of any other; False says nothing."""
+    if _local.asking or _MISSING["cpu"] is not None:
+        return False
+    name = requested(backend)[0]
+    return name == "cpu" or (name == "auto" and not aten_is_faster(op, sizes))
+
+
 def _automatic(asked: Asked) -> str:
     for chosen in _PREFERENCE.get(asked.device, _NO_KERNEL):
         if not reasons(chosen, asked):

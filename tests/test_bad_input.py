@@ -56,12 +56,13 @@ CALLS: dict[str, Callable[[nn.Module], Any]] = {
 }
 
 
+@pytest.mark.parametrize("gradients", [True, False])  # without, a call may be direct
 @pytest.mark.parametrize("mistake", CALLS)
 @EVERY
-def test_calls_nn_lstm_refuses(make: Any, mistake: str) -> None:
+def test_calls_nn_lstm_refuses(make: Any, mistake: str, gradients: bool) -> None:
     with pytest.raises(Exception) as expected:
         CALLS[mistake](nn.LSTM(D, H, 2))
-    with pytest.raises(expected.type) as found:
+    with torch.set_grad_enabled(gradients), pytest.raises(expected.type) as found:
         CALLS[mistake](make(D, H, 2))
     assert str(found.value) == str(expected.value)
 

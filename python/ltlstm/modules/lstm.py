@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ltlstm import functional
 from ltlstm.modules.foreign import obstacle, twin
 from ltlstm.modules.recurrent import Recurrent, State, TorchLSTM
+from ltlstm_kernels import ops
 
 
 class LSTM(Recurrent):
@@ -69,6 +70,16 @@ class LSTM(Recurrent):
         made = twin(self, TorchLSTM, move=False)
         vars(made).pop("backend", None)
         return made
+
+    _operator_of = "lstm"
+
+    def _operator(
+        self, input: Tensor, h0: Tensor, c0: Tensor, *weights: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return ops.lstm_stack_forward(
+            input, h0, c0, *weights, bias=self.bias, projected=self.proj_size > 0, peephole=False,
+            bidirectional=self.bidirectional, save=False,
+        )[:3]  # fmt: skip
 
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,

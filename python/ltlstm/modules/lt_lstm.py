@@ -43,6 +43,8 @@ class LTLSTM(Trajectory):
     1904.12295. Equivalent to :func:`ltlstm.functional.lt_lstm`, which says it in code.
     """
 
+    _operator_of = "lt_lstm"
+
     def stream(self, hx: State | None = None) -> Stream:
         """Starts to compute chunk by chunk: :class:`ltlstm.modules.stream.Stream`.
 

@@ -2,12 +2,14 @@
 """What all stacks share as modules: nn.LSTM's constructor, parameters, checks and input forms."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ltlstm.functional.direct import is_direct
 from ltlstm.functional.problem import Flags
 
 State = tuple[Tensor, Tensor]
@@ -29,6 +31,7 @@ class Recurrent(nn.RNNBase):
     """
 
     backend: str | None = None  # in the class, for instances that were pickled by nn.LSTM
+    _operator_of: str | None = None  # the name by which functional knows what `_operator` computes
     get_expected_cell_size = TorchLSTM.get_expected_cell_size  # nn.LSTM's check calls it
 
     def __init__(
@@ -127,7 +130,41 @@ class Recurrent(nn.RNNBase):
                         f"{type(value).__name__}"
                     )
             return self._forward_packed(input, hx, return_states)
+        if lengths is None and reset is None and not return_states and hx is not None:
+            found = self._forward_direct(input, hx)
+            if found is not None:
+                return found
         return self._forward_padded(self._compute, input, hx, lengths, reset, return_states)
+
+    def _forward_direct(self, input: Tensor, hx: State) -> tuple[Tensor, State] | None:
+        """The operator at once, where that is the whole call (functional.direct), in the caller's
+        form; else None."""
+        if self._operator_of is None or type(hx) is not tuple or len(hx) != 2:
+            return None
+        if type(input) is not Tensor or input.dim() != 3 or (self.training and self.dropout > 0):
+            return None
+        if self.batch_first:
+            input = input.transpose(0, 1)
+        lists = self._weight_lists()
+        if not is_direct(
+            self._operator_of, input, *hx, chain.from_iterable(lists), self.num_layers, self.backend
+        ):
+            return None
+        try:
+            output, h_n, c_n = self._operator(input, *hx, *lists)
+        except RuntimeError:
+            return None  # to be refused in nn.LSTM's words, where it has any
+        return self._in_form(output, batched=True), (h_n, c_n)
+
+    def _weight_lists(self) -> list[list[Tensor]]:
+        """The flat lists of weights that the operator takes."""
+        return [self._time_weights()]
+
+    def _operator(
+        self, input: Tensor, h0: Tensor, c0: Tensor, *weights: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(output, h_n, c_n) by the operator of this stack, for inference."""
+        raise NotImplementedError
 
     def _forward_padded(
         self, compute: Callable[..., tuple], input: Tensor, hx: State | None,

@@ -50,7 +50,14 @@ class Stream:
         """The frames that became complete, in the module's output form; maybe none."""
         if self._finished:
             raise RuntimeError("Stream.push: the stream must not be finished, got another chunk")
-        output, self.hx = self._module._forward_padded(self._compute, chunk, self.hx)
+        module, found = self._module, None
+        if self._lane is None and self.hx is not None:
+            found = module._forward_direct(chunk, self.hx)
+        if found is None:
+            found = module._forward_padded(self._compute, chunk, self.hx)
+        else:
+            self._last = module._in_form(found[0], batched=True)  # time-major again
+        output, self.hx = found
         self._batched = chunk.dim() == 3
         return output
 

@@ -12,6 +12,7 @@ from torch.nn import Parameter, init
 from ltlstm import functional
 from ltlstm.functional.layer_lane import DEPTH_UNITS
 from ltlstm.modules.recurrent import Recurrent, State
+from ltlstm_kernels import ops
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -141,6 +142,22 @@ class Trajectory(Recurrent):
             traj_dropout=self.traj_dropout,
             lanes=self.lanes,
         )  # fmt: skip
+
+    def _forward_direct(self, input: Tensor, hx: State) -> tuple[Tensor, State] | None:
+        if self.depth_unit != "lstm" or self._context_names:
+            return None
+        return super()._forward_direct(input, hx)
+
+    def _weight_lists(self) -> list[list[Tensor]]:
+        return [self._time_weights(), self._named(self._traj_names)]
+
+    def _operator(
+        self, input: Tensor, h0: Tensor, c0: Tensor, *weights: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return ops.lt_lstm_forward(
+            input, h0, c0, *weights, bias=self.bias, projected=self.proj_size > 0,
+            peephole=self.peephole, bidirectional=self.bidirectional, save=False, lanes=self.lanes,
+        )[:3]  # fmt: skip
 
     def extra_repr(self) -> str:
         s = super().extra_repr()
