@@ -3,6 +3,7 @@
 #   PYTHON=python3.12      the interpreter; where it can import torch >= 2.10, that torch is used
 #   TORCH=torch==2.13.0    what pip installs otherwise
 #   CXX=g++                the C++17 compiler
+#   BENCH='--seconds 0.3'  what `make bench` hands to python -m bench
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -63,7 +64,7 @@ demo: $(VENV)/.recipes
 	$(RUN) -m ltlstm.recipes.senone --model hlstm --grow-prune --seeds 1 --steps 500 --out runs/hlstm-demo
 
 bench: $(VENV)/.bench
-	$(RUN) -m bench
+	$(RUN) -m bench $(BENCH)
 
 tools:
 	$(check_tools)
@@ -99,4 +100,4 @@ $(VENV)/.dev $(VENV)/.recipes $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VEN
 	@touch $@
 
 clean:
-	rm -rf build dist ltlstm_kernels/*.so
+	rm -rf build dist ltlstm_kernels/*.so $(VENV)/.built

@@ -48,7 +48,7 @@ _CELL = tuple(
 )
 
 
-# Of half types on a GPU.
+# Of half types on a GPU; measured in bfloat16.
 CUDA_FASTER: tuple[Box, ...] = ()
 
 

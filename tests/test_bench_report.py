@@ -11,7 +11,9 @@ import pytest
 
 from bench import __main__ as command
 from bench import measured, record, report
+from bench.gpu_rows import OURS
 from bench.groups import AUTO, CPU, GROUPS, TARGET_THREADS, TORCH
+from cases import Case
 from ltlstm_kernels.measured import Box, Sizes, aten_is_faster
 
 
@@ -119,7 +121,7 @@ def slower_at(*where: tuple[int, int, str]):
 
 
 def test_boxes_reach_half_way_to_the_next_sizes():
-    (box,) = measured.boxes(made(slower_at((16, 256, "forward"))))
+    (box,) = measured.boxes(made(slower_at((16, 256, "forward"))), gpu=False)
     assert box.N == (9, 32) and box.H == (182, 362) and not box.gradients
     assert box.L[0] == 1 and box.T[0] == 2
     table = (box,)
@@ -130,14 +132,30 @@ def test_boxes_reach_half_way_to_the_next_sizes():
 
 
 def test_the_last_sizes_reach_on_and_a_single_row_stays_alone():
-    (last,) = measured.boxes(made(slower_at((64, 1024, "training"))))
+    (last,) = measured.boxes(made(slower_at((64, 1024, "training"))), gpu=False)
     assert aten_is_faster("lstm", Sizes(10**6, 10**6, 10**6, 9, True), (last,))
-    single = measured.boxes(made(slower_at((1, 256, "training"))))
+    single = measured.boxes(made(slower_at((1, 256, "training"))), gpu=False)
     assert {box.N for box in single} == {(1, 1)}
 
 
 def test_little_slower_is_not_slower():
-    assert measured.boxes(made(lambda name, row: 1.04e-3 if name == CPU else 1e-3)) == []
+    rows = made(lambda name, row: 1.04e-3 if name == CPU else 1e-3)
+    assert measured.boxes(rows, gpu=False) == []
+
+
+def test_on_a_gpu_ours_is_taken_where_it_was_measured_faster_and_no_further():
+    rows = []
+    for N, H, median in ((16, 256, 1e-3), (16, 1024, 3e-3), (64, 256, 3e-3), (64, 1024, 1e-3)):
+        case = asdict(Case(T=512, N=N, D=H, H=H))
+        seconds = {OURS: {"median": median, "minimum": median}}
+        seconds[TORCH] = {"median": 2e-3, "minimum": 2e-3}
+        plain = {"module": "LSTM", "mode": "training", "threads": 0, "ours": OURS}
+        rows.append({**plain, "case": case, "dtype": "bfloat16", "seconds": seconds})
+    exact = {**rows[1], "dtype": "float32", "seconds": rows[0]["seconds"]}
+    failed = {**rows[1], "seconds": {TORCH: seconds[TORCH]}}
+    small, large = measured.boxes([*rows, exact, failed], gpu=True)
+    assert (small.T, small.N, small.H, small.L) == ((512, 512), (16, 32), (256, 512), (1, 1))
+    assert (large.N, large.H, large.gradients) == ((33, 64), (513, 1024), True)
 
 
 def test_the_table_is_written_as_code_and_replaced(tmp_path):
@@ -148,9 +166,14 @@ def test_the_table_is_written_as_code_and_replaced(tmp_path):
     scope = SimpleNamespace()
     exec(text, scope.__dict__)
     rows = [json.loads(line) for line in (folder / "cpu.jsonl").read_text().splitlines()]
-    found = measured.boxes(rows)
+    found = measured.boxes(rows, gpu=False)
     assert len(found) == 2 and [Box(*box) for box in scope.ATEN_FASTER] == found
-    assert measured.source(found, text) == text
-    assert measured.source([], text) == measured.source([], measured.FILE.read_text())
+    assert scope.CUDA_FASTER == ()
+    for name in ("ATEN_FASTER", "CUDA_FASTER"):
+        filled = measured.source(name, found, text)
+        assert measured.source(name, found, filled) == filled
+        emptied = measured.source(name, [], filled)
+        assert emptied == measured.source(name, [], text) != filled
+    assert measured.source("ATEN_FASTER", found, text) == text
     with pytest.raises(ValueError, match="one table"):
-        measured.source(found, "")
+        measured.source("ATEN_FASTER", found, "")
