@@ -110,8 +110,8 @@ BUILD_FACTS = [
     ("LTLSTM_WITH_CUDA", str(int(build_cuda))),
 ]
 cuda_bindings = sources("csrc/binding/cuda*.cpp")
-# What both operator libraries check their arguments with.
-SHARED = ["csrc/binding/arguments.cpp", "csrc/cpu/sparse_compile.cpp"]
+# What both operator libraries take and check their arguments with.
+SHARED = ["csrc/binding/arguments.cpp", "csrc/binding/calls.cpp", "csrc/cpu/sparse_compile.cpp"]
 plan_module = "csrc/binding/plan_module.cpp"
 cpu_bindings = sorted(set(sources("csrc/binding/*.cpp")) - {*cuda_bindings, plan_module})
 

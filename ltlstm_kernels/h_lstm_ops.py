@@ -18,9 +18,9 @@ from ltlstm_kernels import triton_ops
 from ltlstm_kernels.ops import (
     AVAILABLE,
     _dispatch,
-    _like,
     _plain,
     _plain_or_none,
+    _stack_backward_fake,
     _stacked,
     _time_lane_fake,
 )
@@ -88,12 +88,7 @@ def _h_lstm_forward_fake(input, h0, c0, weights, masks, gate_masks, batch_sizes,
     return *stack, input.new_empty((kept, *input.shape[:-1], weights[0].shape[0]))
 
 
-def _h_lstm_backward_fake(*arguments):
-    input, h0, c0, weights = arguments[5:9]
-    return *_like((input, h0, c0)), _like(weights)
-
-
 if AVAILABLE:
     torch.library.register_fake("ltlstm::h_lstm_forward", _h_lstm_forward_fake)
-    torch.library.register_fake("ltlstm::h_lstm_backward", _h_lstm_backward_fake)
+    torch.library.register_fake("ltlstm::h_lstm_backward", _stack_backward_fake)
     triton_ops.register("CUDA")

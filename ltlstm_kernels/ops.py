@@ -225,7 +225,7 @@ def _lt_lstm_forward_fake(input, h0, c0, weights, traj_weights, masks, batch_siz
     return *time, below, cells, new((layers if _keeps_gates(input, save) else 0, *rows, 4 * G))
 
 
-def _lstm_stack_backward_fake(*arguments):
+def _stack_backward_fake(*arguments):
     input, h0, c0, weights = arguments[5:9]
     return *_like((input, h0, c0)), _like(weights)
 
@@ -246,7 +246,7 @@ def _cell_backward_fake(d_h, d_c_new, preact, c, peephole):
 if AVAILABLE:
     register_fake = torch.library.register_fake
     register_fake("ltlstm::lstm_stack_forward", _lstm_stack_forward_fake)
-    register_fake("ltlstm::lstm_stack_backward", _lstm_stack_backward_fake)
+    register_fake("ltlstm::lstm_stack_backward", _stack_backward_fake)
     register_fake("ltlstm::lt_lstm_forward", _lt_lstm_forward_fake)
     register_fake("ltlstm::lt_lstm_backward", _lt_lstm_backward_fake)
     register_fake("ltlstm::cell_forward", _cell_forward_fake)

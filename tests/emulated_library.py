@@ -28,7 +28,8 @@ OPERATORS = [
 # The version of the headers stands here so that other headers make other objects.
 FLAGS = ["-DTORCH_STABLE_ONLY", "-DTORCH_TARGET_VERSION=0x020a000000000000"]
 FLAGS += [f'-DHEADERS="{torch.__version__}"', "-Wno-maybe-uninitialized"]
-SHARED = ("binding/arguments.cpp", "binding/operators.cpp", "cpu/sparse_compile.cpp")
+SHARED = ("binding/arguments.cpp", "binding/calls.cpp", "binding/operators.cpp")
+SHARED += ("cpu/sparse_compile.cpp",)
 
 
 @functools.cache

@@ -92,22 +92,28 @@ int64_t count_of_cell(const StackArguments& s, int64_t count, int64_t states) {
 
 }  // namespace
 
+void require_type(const char* op, const char* argument, ScalarType type, Types types) {
+  if (std::find(types.begin(), types.end(), type) != types.end()) return;
+  std::string names = name_of(types[0]);
+  for (size_t i = 1; i < types.size(); ++i)
+    names += std::string(i + 1 < types.size() ? ", " : " or ") + name_of(types[i]);
+  refuse(op, argument, "be " + names, name_of(type));
+}
+
 StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor& h0,
                                const Tensor& c0, const std::vector<Tensor>& flat_weights,
                                const OptionalTensor& all_masks, const OptionalTensor& batch_sizes,
-                               const OptionalTensor& reset, Flags flags,
-                               const std::vector<ScalarType>& types)
+                               const OptionalTensor& reset, Flags flags, Types types)
     : op(op),
+      input(input),
+      h0(h0),
+      c0(c0),
+      packing(batch_sizes),
+      reset(reset),
       flags(flags),
       type(input.scalar_type()),
-      dirs(flags.bidirectional ? 2 : 1),
-      reset_(reset) {
-  if (std::find(types.begin(), types.end(), type) == types.end()) {
-    std::string names = name_of(types[0]);
-    for (size_t i = 1; i < types.size(); ++i)
-      names += std::string(i + 1 < types.size() ? ", " : " or ") + name_of(types[i]);
-    refuse(op, "input", "be " + names, name_of(type));
-  }
+      dirs(flags.bidirectional ? 2 : 1) {
+  require_type(op, "input", type, types);
   const bool packed = batch_sizes.has_value();
   const Shape shape = input.sizes();
   require(shape.size() == (packed ? 2 : 3), op, "input",
@@ -185,7 +191,10 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
   if (!all_masks) return;
   require(all_masks->dim() > 0, op, "masks", "have a dimension of layers", "a scalar");
   require_shape("masks", all_masks, per_layer(all_masks->size(0), width()));
-  for (int64_t l = 0; l < all_masks->size(0); ++l)
+  const int64_t dropped = all_masks->size(0);
+  require(dropped == 0 || dropped == L - 1 || dropped == hidden_layers(), op, "masks",
+          flags.trajectory ? "hold L - 1 or L layers" : "hold L - 1 layers", dropped);
+  for (int64_t l = 0; l < dropped; ++l)
     masks.push_back(torch::stable::view(torch::stable::select(*all_masks, 0, l), {R, width()}));
 }
 
@@ -200,7 +209,7 @@ std::vector<CellWeights> StackArguments::layer_lane_weights(
 }
 
 Sequence StackArguments::sequence(bool reverse) const {
-  return {T, N, batch_sizes_.data(), offsets_.data(), data<bool>(reset_), reverse};
+  return {T, N, batch_sizes_.data(), offsets_.data(), data<bool>(reset), reverse};
 }
 
 }  // namespace ltlstm::binding

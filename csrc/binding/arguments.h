@@ -12,6 +12,7 @@ namespace ltlstm::binding {
 
 struct Flags {
   bool bias, projected, peephole, bidirectional;
+  bool trajectory = false;  // a layer-LSTM reads the layers
   bool mlp_gates = false;
   bool compiled = false;  // the weights of such gates are sparse matrices in bytes
 };
@@ -33,14 +34,17 @@ struct GateWeights {
   std::vector<OptionalTensor> later_b;
 };
 
+// Refuses a type that is none of these.
+void require_type(const char* op, const char* argument, ScalarType type, Types types);
+
 // Shape letters as in problem.h; `rows` is the leading shape of everything that has one entry a
-// row: (T, N), or (S) for packed input.
+// row: (T, N), or (S) for packed input. It refers to the arguments, which the caller keeps.
 class StackArguments {
  public:
   StackArguments(const char* op, const Tensor& input, const Tensor& h0, const Tensor& c0,
                  const std::vector<Tensor>& weights, const OptionalTensor& masks,
                  const OptionalTensor& batch_sizes, const OptionalTensor& reset, Flags flags,
-                 const std::vector<ScalarType>& types = {ScalarType::Float, ScalarType::Double});
+                 Types types);
 
   // The weights of the layer-LSTM above this stack: G = dirs * H cells, Q = dirs * P outputs a
   // layer.
@@ -66,13 +70,25 @@ class StackArguments {
                    : std::pair(offsets_[first], offsets_[last]);
   }
   int64_t width() const { return dirs * P; }
-  bool has_reset() const { return reset_.has_value(); }
+  int64_t states() const { return L * dirs; }
+  // The layers whose outputs are kept: where the last one's is the stack's, not that.
+  int64_t hidden_layers() const { return flags.trajectory ? L : L - 1; }
+  bool drops(int64_t layer) const { return layer < static_cast<int64_t>(masks.size()); }
+  // What c and m of every step are kept in: half types are too narrow for what is summed.
+  ScalarType state_type() const {
+    return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  }
+  Tensor empty_state(Shape sizes) const {
+    return type == ScalarType::Double ? empty(input, sizes) : empty_float(input, sizes);
+  }
   bool half() const { return type == ScalarType::BFloat16; }
   // Whether the rows of one step may take their state from different places: the row before, h0, or
   // a reset.
-  bool mixes_rows() const { return has_reset() || (flags.bidirectional && rows.size() == 1); }
+  bool mixes_rows() const { return reset || (flags.bidirectional && rows.size() == 1); }
 
   const char* op;
+  const Tensor &input, &h0, &c0;
+  const OptionalTensor &packing, &reset;  // packing: batch_sizes as given
   Flags flags;
   ScalarType type;
   int64_t T, N, D, H, P, L, dirs, R;
@@ -84,13 +100,6 @@ class StackArguments {
 
  private:
   std::vector<int64_t> batch_sizes_, offsets_;
-  OptionalTensor reset_;
 };
-
-inline void require_masks(const StackArguments& s, bool with_last) {
-  const int64_t count = static_cast<int64_t>(s.masks.size());
-  require(count == 0 || count == s.L - 1 || (with_last && count == s.L), s.op, "masks",
-          with_last ? "hold L - 1 or L layers" : "hold L - 1 layers", count);
-}
 
 }  // namespace ltlstm::binding

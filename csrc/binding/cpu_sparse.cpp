@@ -19,8 +19,7 @@ Tensor sparse_compile(const Tensor& weight, const OptionalTensor& mask,
                       std::optional<std::string> form_name) {
   const char* op = "sparse_compile";
   const ScalarType type = weight.scalar_type();
-  require(type == ScalarType::Float || type == ScalarType::Double, op, "weight",
-          "be float32 or float64", name_of(type));
+  require_type(op, "weight", type, storage_types());
   const Sizes sizes = sizes_of(weight);
   require(sizes.size() == 2 || sizes.size() == 3, op, "weight",
           "have shape (rows, columns) or (gates, rows, columns)", text(sizes));
@@ -51,8 +50,7 @@ Tensor sparse_compile(const Tensor& weight, const OptionalTensor& mask,
 Tensor sparse_linear(const Tensor& x, const Tensor& matrix, const OptionalTensor& bias) {
   const char* op = "sparse_linear";
   const ScalarType type = x.scalar_type();
-  require(type == ScalarType::Float || type == ScalarType::Double, op, "x", "be float32 or float64",
-          name_of(type));
+  require_type(op, "x", type, storage_types());
   require(x.dim() == 2, op, "x", "have 2 dimensions (R, features)", std::to_string(x.dim()));
   return with_scalar(type, [&](auto zero) {
     using scalar = decltype(zero);

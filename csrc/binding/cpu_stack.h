@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "binding/calls.h"
 #include "binding/cpu_lanes.h"
 #include "binding/cpu_products.h"
 
@@ -16,16 +17,13 @@ auto with_scalar(ScalarType type, const Function& f) {
   return type == ScalarType::Double ? f(double()) : f(float());
 }
 
-// A copy of a contiguous tensor that has as many elements as `sizes` says.
-inline Tensor cloned(const Tensor& t, Shape sizes) {
-  Tensor copy = empty(t, sizes);
+// A contiguous tensor, filled with as many elements of another or with zeros.
+inline Tensor filled(const Tensor& t, const OptionalTensor& from) {
   const size_t size = t.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
-  if (t.numel() > 0) std::memcpy(copy.mutable_data_ptr(), t.const_data_ptr(), t.numel() * size);
-  return copy;
-}
-
-inline Tensor cloned_or_zeros(const OptionalTensor& t, const Tensor& like, Shape sizes) {
-  return t ? cloned(*t, sizes) : zeros(like, sizes);
+  const size_t bytes = t.numel() * size;
+  if (bytes > 0 && from) std::memcpy(t.mutable_data_ptr(), from->const_data_ptr(), bytes);
+  if (bytes > 0 && !from) std::memset(t.mutable_data_ptr(), 0, bytes);
+  return t;
 }
 
 template <class scalar>
@@ -35,75 +33,92 @@ Tensor masked(const Tensor& t, const Tensor& mask) {
   return out;
 }
 
+// Memory for the output of a layer: where it stays, or new.
+inline Tensor hidden_for(const StackForward& call, int64_t layer) {
+  const OptionalTensor kept = call.hidden_of(layer);
+  return kept ? *kept : empty(call.s.input, {call.s.R, call.s.width()});
+}
+
+// What a layer has read: input, or of the output of the layer below what its mask leaves.
+template <class scalar>
+Tensor read_by(const StackBackward& call, int64_t layer) {
+  const StackArguments& s = call.s;
+  if (layer == 0) return matrix(s.input, 0, s.R, s.D);
+  const Tensor below = call.hidden_of(layer - 1);
+  return s.drops(layer - 1) ? masked<scalar>(below, s.masks[layer - 1]) : below;
+}
+
+// Memory for the gradient of that.
+inline Tensor d_read_by(const StackBackward& call, int64_t layer) {
+  const StackArguments& s = call.s;
+  return layer == 0 ? matrix(call.d_input, 0, s.R, s.D) : empty(s.input, {s.R, s.width()});
+}
+
+// The layers of a stack from the last to the first: backward(layer, d_hidden), from the gradient of
+// a layer's output, gives that of what it has read.
+template <class scalar, class Backward>
+void run_down(const StackBackward& call, const Backward& backward) {
+  const StackArguments& s = call.s;
+  const Sizes wide = {s.R, s.width()};
+  OptionalTensor d_hidden;
+  if (call.d_output) d_hidden = layer_of(*call.d_output, 0, wide);
+  for (int64_t l = s.L - 1; l >= 0; --l) {
+    const Tensor d_read = backward(l, d_hidden);
+    if (l > 0 && s.drops(l - 1)) multiply<scalar>(d_read, s.masks[l - 1], d_read, false);
+    if (l > 0 && call.d_hidden) add<scalar>(layer_of(*call.d_hidden, l - 1, wide), d_read);
+    d_hidden = d_read;
+  }
+}
+
 // A stack in the course of its forward pass: what the time lane writes, layer by layer.
 template <class scalar>
 struct TimeLaneForward {
-  TimeLaneForward(const StackArguments& s, const Tensor& input, const Tensor& h0, const Tensor& c0,
-                  bool save)
-      : s(s),
-        x(matrix(input, 0, s.R, s.D)),
-        cells(empty(h0, s.per_layer(save ? s.L * s.dirs : 0, s.H))),
-        gates(empty(h0, s.per_layer(save ? s.L * s.dirs : 0, 4 * s.H))),
-        memory{h0,
-               c0,
-               cloned(h0, h0.sizes()),
-               cloned(c0, c0.sizes()),
-               save ? OptionalTensor(cells) : OptionalTensor(),
-               save ? gates
-                    : empty(h0, {s.dirs, std::min(s.R, s.N * TimeLane<scalar>::steps_at_once(s)),
-                                 4 * s.H})} {}
+  explicit TimeLaneForward(const StackForward& call)
+      : s(call.s),
+        x(matrix(s.input, 0, s.R, s.D)),
+        memory{computable(s.h0),
+               computable(s.c0),
+               s.half() ? computable(s.h0) : filled(call.h_n, s.h0),
+               s.half() ? computable(s.c0) : filled(call.c_n, s.c0),
+               call.save ? OptionalTensor(call.cells) : OptionalTensor(),
+               call.save ? call.gates : s.empty_state({s.dirs, rows_at_once(s), 4 * s.H})} {}
 
   void run(int64_t layer, const Tensor& hidden) {
     TimeLane<scalar>::forward(s, layer, x, hidden, memory);
-    x = layer < static_cast<int64_t>(s.masks.size()) ? masked<scalar>(hidden, s.masks[layer])
-                                                     : hidden;
+    x = s.drops(layer) ? masked<scalar>(hidden, s.masks[layer]) : hidden;
+  }
+
+  static int64_t rows_at_once(const StackArguments& s) {
+    return std::min(s.R, s.N * TimeLane<scalar>::steps_at_once(s));
   }
 
   const StackArguments& s;
   Tensor x;  // what the next layer reads
-  const Tensor cells, gates;
   const TimeLaneMemory memory;
 };
 
 // The same in the backward pass: gradients of the state, and of what each layer read.
 template <class scalar>
 struct TimeLaneBackward {
-  TimeLaneBackward(const StackArguments& s, const Tensor& input, const Tensor& h0, const Tensor& c0,
-                   const Tensor& cells, const Tensor& gates, const OptionalTensor& d_h_n,
-                   const OptionalTensor& d_c_n, const OptionalTensor& d_cells)
-      : s(s), input(input), d_cells(d_cells), d_weights(s.L) {
-    s.require_shape("cells", cells, s.per_layer(s.L * s.dirs, s.H));
-    s.require_shape("gates", gates, s.per_layer(s.L * s.dirs, 4 * s.H));
-    s.require_shape("d_h_n", d_h_n, h0.sizes());
-    s.require_shape("d_c_n", d_c_n, c0.sizes());
-    s.require_shape("d_cells", d_cells, s.per_layer(s.L * s.dirs, s.H));
-    memory = {h0,
-              c0,
-              cloned_or_zeros(d_h_n, input, h0.sizes()),
-              cloned_or_zeros(d_c_n, input, c0.sizes()),
-              cells,
-              gates};
-  }
+  explicit TimeLaneBackward(const StackBackward& call)
+      : call(call),
+        s(call.s),
+        memory{s.h0,       s.c0,      filled(call.d_h0, call.d_h_n), filled(call.d_c0, call.d_c_n),
+               call.cells, call.gates},
+        d_weights(s.L) {}
 
-  // Returns the gradient of what the layer read: of input, or of the (masked) output of the layer
-  // below.
-  Tensor run(int64_t layer, const Tensor& below, const Tensor& hidden,
-             const OptionalTensor& d_hidden) {
-    const bool first = layer == 0;
-    const bool dropped = !first && layer <= static_cast<int64_t>(s.masks.size());
-    const Tensor x = first     ? matrix(input, 0, s.R, s.D)
-                     : dropped ? masked<scalar>(below, s.masks[layer - 1])
-                               : below;
-    const Tensor d_x = empty(input, first ? s.per_row(s.D) : Sizes{s.R, s.width()});
-    d_weights[layer] = TimeLane<scalar>::backward(s, layer, x, hidden, memory, d_hidden, d_cells,
-                                                  first ? matrix(d_x, 0, s.R, s.D) : d_x);
+  // Returns the gradient of what the layer read.
+  Tensor run(int64_t layer, const OptionalTensor& d_hidden) {
+    const Tensor d_x = d_read_by(call, layer);
+    d_weights[layer] =
+        TimeLane<scalar>::backward(s, layer, read_by<scalar>(call, layer), call.hidden_of(layer),
+                                   memory, d_hidden, call.d_cells, d_x);
     return d_x;
   }
 
+  const StackBackward& call;
   const StackArguments& s;
-  const Tensor& input;
-  const OptionalTensor& d_cells;
-  TimeLaneMemory memory;
+  const TimeLaneMemory memory;
   std::vector<std::vector<Tensor>> d_weights;
 };
 

@@ -14,7 +14,7 @@ constexpr int64_t kFewInputs = 2;
 
 // The state that a reset leaves.
 OptionalTensor cleared_row(const StackArguments& s, const Tensor& like) {
-  return s.has_reset() ? OptionalTensor(zeros(like, {std::max(s.H, s.P)})) : OptionalTensor();
+  return s.reset ? OptionalTensor(zeros(like, {std::max(s.H, s.P)})) : OptionalTensor();
 }
 
 }  // namespace

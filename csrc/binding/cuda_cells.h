@@ -63,9 +63,4 @@ auto with_storage(ScalarType type, const Function& f) {
   return f(static_cast<float*>(nullptr));
 }
 
-// The storage types of a GPU.
-inline std::vector<ScalarType> storage_types() {
-  return {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16};
-}
-
 }  // namespace ltlstm::binding

@@ -39,8 +39,7 @@ Dtype dtype_of(ScalarType type) {
   return type == ScalarType::Half ? Dtype::kFloat16 : Dtype::kFloat32;
 }
 
-Plan plan_of(const StackArguments& s, int device, bool training, bool trajectory,
-             std::optional<bool> lanes) {
+Plan plan_of(const StackArguments& s, bool training, std::optional<bool> lanes) {
   PlanProblem problem{};
   problem.T = std::max<int64_t>(s.T, 1);
   problem.N = std::max<int64_t>(s.N, 1);
@@ -52,8 +51,8 @@ Plan plan_of(const StackArguments& s, int device, bool training, bool trajectory
   problem.training = training;
   problem.peephole = s.flags.peephole;
   problem.projection = s.flags.projected;
-  problem.trajectory = trajectory;
-  const Plan plan = make_plan(problem, device_facts(device), wanted(lanes));
+  problem.trajectory = s.flags.trajectory;
+  const Plan plan = make_plan(problem, device_facts(s.input.get_device_index()), wanted(lanes));
   for (const TimeLoop* loop : {&plan.forward, training ? &plan.backward : &plan.forward})
     if (loop->regime >= Regime::kStreamed)
       refuse(s.op, "shape", "have a kernel on this GPU", plan.reason);
@@ -74,32 +73,39 @@ std::vector<Chunk> chunks_of(const StackArguments& s, int64_t steps) {
 
 }  // namespace
 
-bool recompute_asked() {
+Types storage_types() {
+  static constexpr ScalarType kTypes[] = {ScalarType::Float, ScalarType::Half,
+                                          ScalarType::BFloat16};
+  return kTypes;
+}
+Types inference_types() { return storage_types(); }
+
+// LTLSTM_CUDA_RECOMPUTE=1 asks training to keep no gates: backward then computes them again, which
+// costs a product of all rows with W_ih and one with W_hh.
+bool keeps_gates() {
   const char* value = setting("LTLSTM_CUDA_RECOMPUTE");
-  if (value == nullptr) return false;
+  if (value == nullptr) return true;
   require(std::strcmp(value, "0") == 0 || std::strcmp(value, "1") == 0, "cuda",
           "LTLSTM_CUDA_RECOMPUTE", "be 0 or 1", std::string(value));
-  return *value == '1';
+  return *value == '0';
 }
+bool can_compute_gates_again() { return true; }
 
-Pass::Pass(const StackArguments& s, const Tensor& input, const OptionalTensor& batch_sizes,
-           const OptionalTensor& reset, bool training, bool trajectory,
-           std::optional<bool> wants_lanes)
+Pass::Pass(const StackArguments& s, bool training, std::optional<bool> wants_lanes)
     : s(s),
-      plan(plan_of(s, input.get_device_index(), training, trajectory, wants_lanes)),
-      reset(reset),
+      plan(plan_of(s, training, wants_lanes)),
       chunks(chunks_of(s, plan.lanes.chunk)),
       whole{0, 0, s.T, 0, s.R},
       // The recurrence goes first where both lanes want an SM: everything waits for it.
-      lanes(input, plan.lanes.at_once, trajectory ? 1 : plan.lanes.at_once) {
-  if (!batch_sizes) return;  // padded: row(t, n) = t N + n
+      lanes(s.input, plan.lanes.at_once, s.flags.trajectory ? 1 : plan.lanes.at_once) {
+  if (!s.packing) return;  // padded: row(t, n) = t N + n
   const int64_t T = s.T;
-  const Tensor numbers = binding::empty(*batch_sizes, {2 * T + 1});
+  const Tensor numbers = binding::empty(*s.packing, {2 * T + 1});
   int64_t* to = mutable_data<int64_t>(numbers);
   std::copy(s.batch_sizes().begin(), s.batch_sizes().end(), to);
   std::copy(s.offsets().begin(), s.offsets().end(), to + T);
   int32_t type = aoti_torch_dtype_int64();
-  steps = binding::empty(input, {2 * T + 1}, &type);
+  steps = binding::empty(s.input, {2 * T + 1}, &type);
   binding::copy(numbers, *steps);
 }
 
@@ -109,7 +115,7 @@ Sequence Pass::sequence(const Chunk& chunk) const {
           s.N,
           sizes ? sizes + chunk.first : nullptr,
           sizes ? sizes + s.T + chunk.first : nullptr,
-          part<bool>(reset, shift(chunk), 1),
+          part<bool>(s.reset, shift(chunk), 1),
           false};
 }
 

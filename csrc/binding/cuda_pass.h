@@ -3,7 +3,7 @@
 // chunks of time that it goes through, so that what follows a layer may start before its end.
 #pragma once
 
-#include "binding/arguments.h"
+#include "binding/calls.h"
 #include "binding/cuda_lanes.h"
 
 namespace ltlstm::binding {
@@ -21,9 +21,7 @@ inline Tensor rows_of(const Tensor& t, const Chunk& chunk) {
 
 struct Pass {
   // wants_lanes: of a trajectory, whether side by side; the plan's choice where not said.
-  Pass(const StackArguments& s, const Tensor& input, const OptionalTensor& batch_sizes,
-       const OptionalTensor& reset, bool training, bool trajectory,
-       std::optional<bool> wants_lanes);
+  Pass(const StackArguments& s, bool training, std::optional<bool> wants_lanes = std::nullopt);
 
   Sequence sequence(const Chunk& chunk) const;
   // Rows by which a pointer moves on to a chunk: rows of packed input are counted from the first.
@@ -31,16 +29,11 @@ struct Pass {
 
   const StackArguments& s;
   const Plan plan;
-  const OptionalTensor reset;
   OptionalTensor steps;             // batch_sizes and offsets on the device, of packed input
   const std::vector<Chunk> chunks;  // one or more, in the order of time
   const Chunk whole;
   Lanes lanes;  // last, for it joins before anything goes
 };
-
-// Whether LTLSTM_CUDA_RECOMPUTE asks training to keep no gates: backward then computes them again,
-// which costs a product of all rows with W_ih and one with W_hh.
-bool recompute_asked();
 
 // Matrix `index` of those that a tensor holds, or null.
 template <class scalar>

@@ -6,40 +6,21 @@
 namespace ltlstm::binding {
 
 template <class scalar>
-TimeBackward<scalar>::TimeBackward(Pass& pass, const Tensor& input, const Tensor& h0,
-                                   const Tensor& c0, const Tensor& cells, const Tensor& gates,
-                                   const OptionalTensor& d_h_n, const OptionalTensor& d_c_n,
-                                   const OptionalTensor& d_cells)
+TimeBackward<scalar>::TimeBackward(Pass& pass, const StackBackward& call)
     : pass(pass),
-      input(matrix(input, 0, pass.s.R, pass.s.D)),
-      h0(h0),
-      c0(c0),
-      cells(cells),
-      gates(gates),
+      input(matrix(call.s.input, 0, call.s.R, call.s.D)),
+      h0(call.s.h0),
+      c0(call.s.c0),
+      cells(call.cells),
+      gates(call.gates),
       recompute(gates.size(0) == 0),
-      d_h_n(d_h_n),
-      d_c_n(d_c_n),
-      d_cells(d_cells),
-      d_input(empty(input, input.sizes())),
+      d_h_n(call.d_h_n),
+      d_c_n(call.d_c_n),
+      d_cells(call.d_cells),
+      d_input(call.d_input),
       d_h0(pass.lanes.held(empty_float(h0, h0.sizes()))),
       d_c0(pass.lanes.held(empty_float(c0, c0.sizes()))),
-      preact(pass.lanes.count()) {
-  const StackArguments& s = pass.s;
-  const Sizes per_cell = s.per_layer(s.L * s.dirs, s.H);
-  require_tensor(s.op, "cells", cells, ScalarType::Float, per_cell);
-  s.require_shape("gates", gates, s.per_layer(recompute ? 0 : s.L * s.dirs, 4 * s.H));
-  s.require_shape("d_h_n", d_h_n, h0.sizes());
-  s.require_shape("d_c_n", d_c_n, c0.sizes());
-  require_tensor(s.op, "d_cells", d_cells, ScalarType::Float, per_cell);
-}
-
-template <class scalar>
-Tensor TimeBackward<scalar>::narrow(const Lane& lane, const Tensor& wide,
-                                    const Tensor& like) const {
-  const Tensor out = empty(like, like.sizes());
-  lane.copy(wide, out);
-  return out;
-}
+      preact(pass.lanes.count()) {}
 
 namespace {
 
@@ -72,7 +53,7 @@ TimeLayerBackward<scalar>::TimeLayerBackward(TimeBackward<scalar>& stack, const 
       launches_(stack.pass, lane, stack.pass.plan.backward, below) {
   const StackArguments& s = stack.pass.s;
   const int64_t H = s.H, P = s.P, N = s.N, R = s.R, states = s.dirs * N;
-  if (layer > 0 && layer <= static_cast<int64_t>(s.masks.size())) {
+  if (layer > 0 && s.drops(layer - 1)) {
     x_ = lane.empty(below, {R, s.width()});
     lane.multiply<scalar>(below, s.masks[layer - 1], x_, false);
   }

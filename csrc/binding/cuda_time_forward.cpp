@@ -6,33 +6,24 @@
 namespace ltlstm::binding {
 
 template <class scalar>
-TimeForward<scalar>::TimeForward(Pass& pass, const Tensor& input, const Tensor& h0,
-                                 const Tensor& c0, bool save, bool keep_gates)
+TimeForward<scalar>::TimeForward(Pass& pass, const StackForward& call)
     : pass(pass),
-      save(save),
-      keep_gates(keep_gates),
-      input(matrix(input, 0, pass.s.R, pass.s.D)),
-      h0(h0),
-      c0(c0),
-      h_n(empty(input, h0.sizes())),
-      cells(empty_float(input, pass.s.per_layer(save ? pass.s.L * pass.s.dirs : 0, pass.s.H))),
-      gates(empty(input, pass.s.per_layer(keep_gates ? pass.s.L * pass.s.dirs : 0, 4 * pass.s.H))),
-      state_c(pass.lanes.held(empty_float(input, c0.sizes()))),
-      c_n(empty(input, c0.sizes())),
+      save(call.save),
+      keep_gates(call.keep_gates),
+      input(matrix(call.s.input, 0, call.s.R, call.s.D)),
+      h0(call.s.h0),
+      c0(call.s.c0),
+      h_n(call.h_n),
+      cells(call.cells),
+      gates(call.gates),
+      state_c(pass.lanes.held(empty_float(c0, c0.sizes()))),
       preact(pass.lanes.count()) {}
-
-template <class scalar>
-Tensor TimeForward<scalar>::final_c(const Lane& lane) const {
-  lane.copy(state_c, c_n);
-  return c_n;
-}
 
 namespace {
 
 // What the layer above reads: hidden itself, or memory for what the mask leaves of it.
 Tensor masked(const StackArguments& s, const Lane& lane, int64_t layer, const Tensor& hidden) {
-  const bool drops = layer < static_cast<int64_t>(s.masks.size());
-  return drops ? lane.empty(hidden, {s.R, s.width()}) : hidden;
+  return s.drops(layer) ? lane.empty(hidden, {s.R, s.width()}) : hidden;
 }
 
 }  // namespace
@@ -105,7 +96,7 @@ void TimeLayerForward<scalar>::scan(const Chunk& chunk) const {
         c};
   }
   launches_.run(chunk, p);
-  if (layer_ < static_cast<int64_t>(s.masks.size()))
+  if (s.drops(layer_))
     lane_.multiply<scalar>(rows_of(hidden, chunk), rows_of(s.masks[layer_], chunk),
                            rows_of(read_above, chunk), false);
 }

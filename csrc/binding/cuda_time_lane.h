@@ -42,17 +42,13 @@ class Launches {
 
 template <class scalar>
 struct TimeForward {
-  TimeForward(Pass& pass, const Tensor& input, const Tensor& h0, const Tensor& c0, bool save,
-              bool keep_gates);
-
-  // c_n in the storage type; on the lane that has run the last layer.
-  Tensor final_c(const Lane& lane) const;
+  TimeForward(Pass& pass, const StackForward& call);
 
   Pass& pass;
   const bool save, keep_gates;
   const Tensor input, h0, c0, h_n;
   const Tensor cells, gates;           // of all layers where they are kept
-  const Tensor state_c, c_n;           // (L*dirs, N, H): float32, and as it is returned
+  const Tensor state_c;                // (L*dirs, N, H) float32, in the end c_n
   std::vector<OptionalTensor> preact;  // (dirs, R, 4H) of each lane, where gates are not kept
 };
 
@@ -85,19 +81,14 @@ class TimeLayerForward {
 
 template <class scalar>
 struct TimeBackward {
-  TimeBackward(Pass& pass, const Tensor& input, const Tensor& h0, const Tensor& c0,
-               const Tensor& cells, const Tensor& gates, const OptionalTensor& d_h_n,
-               const OptionalTensor& d_c_n, const OptionalTensor& d_cells);
-
-  // In the storage type; on the lane that has run the first layer.
-  Tensor narrow(const Lane& lane, const Tensor& wide, const Tensor& like) const;
+  TimeBackward(Pass& pass, const StackBackward& call);
 
   Pass& pass;
   const Tensor input, h0, c0, cells, gates;
   const bool recompute;  // for there are no gates
   const OptionalTensor d_h_n, d_c_n, d_cells;
   const Tensor d_input;
-  const Tensor d_h0, d_c0;             // (L*dirs, N, .) float32
+  const Tensor d_h0, d_c0;             // (L*dirs, N, .) float32, in the end what is returned
   std::vector<OptionalTensor> preact;  // (dirs, R, 4H) of each lane, where gates are computed again
 };
 

@@ -8,10 +8,14 @@
 
 #ifdef LTLSTM_EMULATED
 #define LTLSTM_NAMESPACE ltlstm_emulated
-#define LTLSTM_CUDA_KEY CPU
 #else
 #define LTLSTM_NAMESPACE ltlstm
-#define LTLSTM_CUDA_KEY CUDA
+#endif
+
+#ifdef LTLSTM_CUDA_BINDING
+#define LTLSTM_KEY CUDA
+#else
+#define LTLSTM_KEY CPU
 #endif
 
 // A level between, for torch's own macros to see what the names above stand for.

@@ -19,6 +19,7 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Sizes = std::vector<int64_t>;
 using Shape = torch::headeronly::IntHeaderOnlyArrayRef;  // sizes for the length of a call
+using Types = torch::headeronly::HeaderOnlyArrayRef<ScalarType>;
 using OptionalTensor = std::optional<Tensor>;
 
 inline std::string text(Shape sizes) {

@@ -17,6 +17,7 @@ from ltlstm import reference
 from ltlstm_kernels import h_lstm_ops, ops
 
 FLAGS = ("bias", "projected", "peephole", "bidirectional")
+OTHERS = ("masks", "batch_sizes", "reset")
 
 
 class _Flat:
@@ -62,18 +63,18 @@ def _register(
     non_differentiable: Sequence[int],
     backward_op: Callable[..., Any],
     run_reference: Callable[..., Sequence[Tensor]],
-    others: int = 3,
+    other_names: Sequence[str] = OTHERS,
     flag_names: Sequence[str] = FLAGS,
 ) -> None:
     """Both derivatives of one stack operator.
 
     lists: how many lists of weights follow input, h0, c0. outputs: how many beside h_n and c_n.
     non_differentiable: places among all of them of what only the kernel's backward reads.
-    run_reference: the differentiable outputs, in the operator's order. others: tensors without a
-    gradient that follow the weights: masks, batch_sizes and reset. flag_names: of what follows
-    those, for the reference; then `save`, and how to run.
+    other_names: of the tensors without a gradient that follow the weights, for the reference.
+    flag_names: of what follows those, likewise; then `save`, and how to run.
     """
     leading = 3 + lists  # input, h0, c0 and the weights
+    others = len(other_names)
 
     def setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         tensors, rest = inputs[: leading + others], inputs[leading + others :]
@@ -103,9 +104,18 @@ def _register(
         saved = _saved(ctx)
         grads, saved = saved[: len(gradients)], saved[len(gradients) :]
         flags = dict(zip(flag_names, ctx.flags, strict=False))  # how to run is not for it
-        arguments, extra = saved[:leading], saved[leading : leading + others]
-        second = _second(run_reference, grads, arguments, extra, flags, outer)
+        given = dict(zip(other_names, saved[leading:], strict=False))
+        second = _second(differentiable, grads, saved[:leading], {**given, **flags}, outer)
         return (*second, *(None,) * (others + outputs + len(ctx.flags)))
+
+    def differentiable(*arguments: Any, masks: Tensor | None, **given: Any) -> Sequence[Tensor]:
+        """The outputs of the reference that the backward is given a gradient of."""
+        masks_of = () if masks is None else masks.unbind(0)
+        outputs = run_reference(*arguments, masks=masks_of, **given)
+        output, h_n, c_n, hidden, cells, *lane = outputs
+        if not lane:
+            return output, h_n, c_n, hidden[:-1], cells
+        return output, h_n, c_n, hidden, cells, lane[0][:-1], lane[1]
 
     # What the backward is given a gradient of: the outputs that have one.
     gradients = [i for i in range(outputs + 2) if i not in non_differentiable]
@@ -121,8 +131,7 @@ def _second(
     run_reference: Callable[..., Sequence[Tensor]],
     grads: Sequence[Tensor | None],
     arguments: Sequence[Any],
-    extra: Sequence[Any],
-    flags: dict[str, bool],
+    given: dict[str, Any],
     outer: Sequence[Any],
 ) -> list[Any]:
     """Gradients of `grads` and `arguments`, given those (`outer`) of what the backward returned."""
@@ -135,7 +144,7 @@ def _second(
             t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in flat.tensors
         ]
         grads_used, *arguments = _Flat.restore(flat.layout, tensors)
-        outputs = run_reference(*arguments, *extra, **flags)
+        outputs = run_reference(*arguments, **given)
         used = [(o, g) for o, g in zip(outputs, grads_used, strict=True) if g is not None]
         wanted = _Flat(arguments).tensors
         first = torch.autograd.grad(
@@ -159,54 +168,6 @@ def _second(
     return [*found, *rest]
 
 
-def _unstacked(masks: Tensor | None) -> Sequence[Tensor]:
-    return () if masks is None else masks.unbind(0)
-
-
-def _stack_reference(input, h0, c0, weights, masks, batch_sizes, reset, **flags):
-    output, h_n, c_n, hidden, cells = reference.lstm(
-        input,
-        h0,
-        c0,
-        weights,
-        masks=_unstacked(masks),
-        batch_sizes=batch_sizes,
-        reset=reset,
-        **flags,
-    )
-    return output, h_n, c_n, hidden[:-1], cells
-
-
-def _trajectory_reference(input, h0, c0, weights, traj_weights, masks, batch_sizes, reset, **flags):
-    output, h_n, c_n, hidden, cells, g, m = reference.lt_lstm(
-        input,
-        h0,
-        c0,
-        weights,
-        traj_weights,
-        masks=_unstacked(masks),
-        batch_sizes=batch_sizes,
-        reset=reset,
-        **flags,
-    )
-    return output, h_n, c_n, hidden, cells, g[:-1], m
-
-
-def _h_lstm_reference(input, h0, c0, weights, masks, gate_masks, batch_sizes, reset, **flags):
-    output, h_n, c_n, hidden, cells = reference.h_lstm(
-        input,
-        h0,
-        c0,
-        weights,
-        masks=_unstacked(masks),
-        gate_masks=gate_masks,
-        batch_sizes=batch_sizes,
-        reset=reset,
-        **flags,
-    )
-    return output, h_n, c_n, hidden[:-1], cells
-
-
 def _cell_setup(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     _save(ctx, inputs, ())
 
@@ -222,16 +183,16 @@ def _cell_backward(ctx: Any, d_h: Tensor | None, d_c_new: Tensor | None) -> tupl
 def _cell_double_backward(ctx: Any, *outer: Tensor | None) -> tuple[Any, ...]:
     *grads, preact, c, peephole = _saved(ctx)
     present = [t for t in (preact, c, peephole) if t is not None]
-    second = _second(reference.cell, grads, present, (), {}, outer[: len(present)])
+    second = _second(reference.cell, grads, present, {}, outer[: len(present)])
     return (*second, *(None,) * (3 - len(present)))
 
 
 if ops.AVAILABLE:
-    _register("lstm_stack", 1, 4, (5,), ops.lstm_stack_backward, _stack_reference)
-    _register("lt_lstm", 2, 7, (5, 8), ops.lt_lstm_backward, _trajectory_reference)
+    _register("lstm_stack", 1, 4, (5,), ops.lstm_stack_backward, reference.lstm)
+    _register("lt_lstm", 2, 7, (5, 8), ops.lt_lstm_backward, reference.lt_lstm)
     _register(
-        "h_lstm", 1, 5, (5, 6), h_lstm_ops.h_lstm_backward, _h_lstm_reference, others=4,
-        flag_names=("bias", "bidirectional", "slope"),
+        "h_lstm", 1, 5, (5, 6), h_lstm_ops.h_lstm_backward, reference.h_lstm,
+        ("masks", "gate_masks", "batch_sizes", "reset"), ("bias", "bidirectional", "slope"),
     )  # fmt: skip
     torch.library.register_autograd(
         "ltlstm::cell_forward", _cell_backward, setup_context=_cell_setup
