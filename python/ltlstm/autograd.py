@@ -62,7 +62,7 @@ def _register(
     outputs: int,
     non_differentiable: Sequence[int],
     backward_op: Callable[..., Any],
-    run_reference: Callable[..., Sequence[Tensor]],
+    run_reference: Callable[..., Sequence[Any]],
     other_names: Sequence[str] = OTHERS,
     flag_names: Sequence[str] = FLAGS,
 ) -> None:
