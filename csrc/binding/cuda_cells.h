@@ -34,7 +34,7 @@ void append_gradients(const Lane& lane, const CellWeights& w, const Tensor& d_pr
   if (w.b_ih) {
     for (int k = 0; k < 2; ++k) list.push_back(lane.empty(*w.b_ih, w.b_ih->sizes()));
     const Tensor &first = list[list.size() - 2], &second = list.back();
-    lane.column_sums(d_preact, first);
+    lane.column_sums<scalar, scalar>(d_preact, first);
     lane.copy(first, second);
   }
 }
@@ -45,14 +45,13 @@ void sum_peephole_gradient(const Lane& lane, const Tensor& d_preact, const Optio
                            const Tensor& c, const Tensor& d_peephole) {
   constexpr int64_t kRows = 256;
   const int64_t R = c.size(0), G = c.size(1), pieces = (R + kRows - 1) / kRows;
-  const Tensor sums = lane.empty_float(c, {pieces, 3 * G}), sum = lane.empty_float(c, {3 * G});
+  const Tensor sums = lane.empty_float(c, {pieces, 3 * G});
   check(cuda::peephole_gradient(
       cuda::PeepholeGradient<scalar>{R, G, kRows, data<scalar>(d_preact), 4 * G,
                                      data<float>(c_prev), data<float>(c),
                                      mutable_data<float>(sums)},
       lane.stream));
-  lane.column_sums(sums, sum);
-  lane.copy(matrix(sum, 0, 3, G), d_peephole);
+  lane.column_sums<float, scalar>(sums, d_peephole);
 }
 
 // f(scalar*) for the storage type of a tensor; the pointer is null.

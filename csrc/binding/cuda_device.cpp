@@ -18,28 +18,11 @@
 namespace ltlstm::binding {
 namespace {
 
-void check(cudaError_t error) {
-  STD_TORCH_CHECK(error == cudaSuccess, "cuda: ", cudaGetErrorString(error));
-}
-
 int attribute(cudaDeviceAttr which, int device) {
   int value = 0;
   check(cudaDeviceGetAttribute(&value, which, device));
   return value;
 }
-
-// Makes a device the current one.
-class Current {
- public:
-  explicit Current(int device) {
-    check(cudaGetDevice(&before_));
-    check(cudaSetDevice(device));
-  }
-  ~Current() { cudaSetDevice(before_); }
-
- private:
-  int before_;
-};
 
 DeviceFacts ask(int device) {
   DeviceFacts facts{};
@@ -48,7 +31,7 @@ DeviceFacts ask(int device) {
   facts.sms = attribute(cudaDevAttrMultiProcessorCount, device);
   facts.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   facts.registers_per_sm = attribute(cudaDevAttrMaxRegistersPerMultiprocessor, device);
-  const Current current(device);
+  const DeviceGuard here(device);
   cuda::count_clusters(facts);
   return facts;
 }

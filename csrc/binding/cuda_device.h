@@ -15,11 +15,13 @@
 #include "emulator.h"
 #define LTLSTM_ATEN(name) aoti_torch_cpu_##name
 constexpr bool kDeferred = true;  // work runs when somebody waits for it, later than memory goes
+inline const char* cudaGetErrorString(cudaError_t) { return "the emulator refuses"; }
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
+#include <torch/csrc/stable/accelerator.h>
 #define LTLSTM_ATEN(name) aoti_torch_cuda_##name
 constexpr bool kDeferred = false;
 // A torch without CUDA lacks them, and this library has to load there.
@@ -29,6 +31,22 @@ constexpr bool kDeferred = false;
 #endif
 
 namespace ltlstm::binding {
+
+// Takes the error away from whoever looks for one of his own next.
+inline void check(cudaError_t error) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  STD_TORCH_CHECK(false, "cuda: ", cudaGetErrorString(error));
+}
+
+// Makes a device the current one for as long as it lives.
+#ifdef LTLSTM_EMULATED
+struct DeviceGuard {
+  explicit DeviceGuard(int) {}
+};
+#else
+using torch::stable::accelerator::DeviceGuard;
+#endif
 
 DeviceFacts device_facts(int device);
 

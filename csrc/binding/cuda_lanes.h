@@ -4,22 +4,23 @@
 // An operator forks from its caller's stream and joins it before it returns: to the caller, the
 // allocator and a graph capture it is one stream. All memory is the caller's stream's, and what a
 // side stream uses is held until the join: the allocator knows nothing of side streams, and would
-// give it away.
+// give it away. What it gives out after the fork was free before, unless another host thread gives
+// work to the same stream meanwhile.
 #pragma once
 
+#include <deque>
 #include <vector>
 
 #include "binding/cuda_device.h"
 #include "cuda/elements.h"
 #include "cuda/rows.h"
+#include "cuda/sums.h"
 
 namespace ltlstm::binding {
 
-inline void check(cudaError_t error) {
-  STD_TORCH_CHECK(error == cudaSuccess, "cuda: error ", static_cast<int>(error));
-}
 inline void check(cuda::Status status) {
-  STD_TORCH_CHECK(status == cuda::Status::kOk, "cuda: launch failed, status ",
+  if (status == cuda::Status::kLaunchFailed) check(cudaGetLastError());
+  STD_TORCH_CHECK(status == cuda::Status::kOk, "cuda: launch refused, status ",
                   static_cast<int>(status));
 }
 
@@ -34,8 +35,9 @@ class Lane {
   Tensor empty_float(const Tensor& like, Shape sizes) const;
   Tensor zero(const Tensor& like, Shape sizes) const;
   Tensor zero_float(const Tensor& like, Shape sizes) const;
-  Tensor ones(const Tensor& like, Shape sizes) const;
-  void clear(const Tensor& t) const { fill(t, 0); }
+  void clear(const Tensor& t) const {
+    run([=] { STABLE_TORCH_ERROR_CODE_CHECK(LTLSTM_ATEN(fill__Scalar)(t.get(), 0)); });
+  }
 
   // f(), whose ATen calls go to this lane and allocate nothing.
   void run(const std::function<void()>& f) const;
@@ -61,10 +63,20 @@ class Lane {
           LTLSTM_ATEN(addmm_out)(out.get(), added.get(), x.get(), turned.get(), 1, 1));
     });
   }
-  // Sums over the rows of t (R, width), into `out` of `width` elements: a product, so that it is
-  // summed in float32 and in an order of its own.
+  // Sums over the rows of t (R, width), of dtype scalar, into `out` of `width` elements.
+  template <class scalar, class To>
   void column_sums(const Tensor& t, const Tensor& out) const {
-    product(matrix(out, 0, 1, t.size(1)), ones(t, {1, t.size(0)}), t, false);
+    const int64_t width = t.size(1);
+    int64_t left = cuda::partial_sums(t.size(0));
+    Tensor sums = empty_float(t, {left, width});
+    check(cuda::sum_rows(t.size(0), width, data<scalar>(t), mutable_data<float>(sums), stream));
+    for (; left > cuda::kSummedRows; left = cuda::partial_sums(left)) {
+      const Tensor fewer = empty_float(t, {cuda::partial_sums(left), width});
+      check(cuda::sum_rows(left, width, data<float>(sums), mutable_data<float>(fewer), stream));
+      sums = fewer;
+    }
+    if (left == 0) return clear(out);
+    check(cuda::sum_rows(left, width, data<float>(sums), mutable_data<To>(out), stream));
   }
   // Converts where the dtypes differ.
   void copy(const Tensor& from, const Tensor& to) const {
@@ -90,11 +102,8 @@ class Lane {
   }
 
  private:
-  void fill(const Tensor& t, double value) const {
-    run([=] { STABLE_TORCH_ERROR_CODE_CHECK(LTLSTM_ATEN(fill__Scalar)(t.get(), value)); });
-  }
-  Tensor filled(const Tensor& made, double value) const {
-    fill(made, value);
+  Tensor cleared(const Tensor& made) const {
+    clear(made);
     return made;
   }
   Lanes& lanes_;
@@ -104,12 +113,26 @@ class Lane {
   void* const stream;  // a cudaStream_t
 };
 
+class Event {
+ public:
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
+  Event(const Event&) = delete;
+  ~Event() { cudaEventDestroy(event_); }
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  cudaEvent_t event_;
+};
+
 class Lanes {
  public:
   // So many streams, of which the first `urgent` go first where several want an SM; one is the
   // caller's own.
   Lanes(const Tensor& on, int count, int urgent)
-      : device_(on.get_device_index()), caller_(current_stream(device_)) {
+      : device_(on.get_device_index()),
+        on_device_(device_),
+        caller_(current_stream(device_)),
+        ends_(count > 1 ? count : 0) {
     lanes_.reserve(count);  // lanes are referred to
     for (int k = 0; k < count; ++k)
       lanes_.emplace_back(*this, k, count > 1 ? side_stream(device_, k, k < urgent) : caller_);
@@ -118,12 +141,13 @@ class Lanes {
     for (const Lane& lane : lanes_) wait(lane, start);
   }
   Lanes(const Lanes&) = delete;
+  // The join. What fails here failed before: it is torch's next call that says so.
   ~Lanes() {
-    if (overlap())
-      for (const Lane& lane : lanes_)
-        cudaStreamWaitEvent(static_cast<cudaStream_t>(caller_), recorded(lane.stream), 0);
+    for (size_t k = 0; k < ends_.size(); ++k) {
+      cudaEventRecord(ends_[k].get(), static_cast<cudaStream_t>(lanes_[k].stream));
+      cudaStreamWaitEvent(static_cast<cudaStream_t>(caller_), ends_[k].get(), 0);
+    }
     finish(caller_);
-    for (const cudaEvent_t event : events_) cudaEventDestroy(event);
   }
 
   // In turn, as often as asked for.
@@ -147,17 +171,17 @@ class Lanes {
 
  private:
   cudaEvent_t recorded(void* stream) {
-    cudaEvent_t event;
-    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-    events_.push_back(event);
+    const cudaEvent_t event = events_.emplace_back().get();
     check(cudaEventRecord(event, static_cast<cudaStream_t>(stream)));
     return event;
   }
 
   const int device_;
+  const DeviceGuard on_device_;  // no operator of an extension gets one from torch
   void* const caller_;
   std::vector<Lane> lanes_;
-  std::vector<cudaEvent_t> events_;
+  std::vector<Event> ends_;
+  std::deque<Event> events_;
   std::vector<Tensor> held_;
 };
 
@@ -169,13 +193,10 @@ inline Tensor Lane::empty_float(const Tensor& like, Shape sizes) const {
 }
 inline void Lane::run(const std::function<void()>& f) const { run_on(lanes_.device(), stream, f); }
 inline Tensor Lane::zero(const Tensor& like, Shape sizes) const {
-  return filled(empty(like, sizes), 0);
+  return cleared(empty(like, sizes));
 }
 inline Tensor Lane::zero_float(const Tensor& like, Shape sizes) const {
-  return filled(empty_float(like, sizes), 0);
-}
-inline Tensor Lane::ones(const Tensor& like, Shape sizes) const {
-  return filled(empty(like, sizes), 1);
+  return cleared(empty_float(like, sizes));
 }
 
 }  // namespace ltlstm::binding

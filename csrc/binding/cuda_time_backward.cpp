@@ -155,10 +155,8 @@ std::vector<Tensor> TimeLayerBackward<scalar>::weights() const {
       lane_.product(gradients.back(), transposed(*here.d_projected), *here.r, false);
     }
     if (w.peephole) {
-      const Tensor sum = lane_.empty_float(x_, {3 * s.H});
-      lane_.column_sums(*here.d_peephole, sum);
       gradients.push_back(lane_.empty(*w.peephole, w.peephole->sizes()));
-      lane_.copy(matrix(sum, 0, 3, s.H), gradients.back());
+      lane_.column_sums<float, scalar>(*here.d_peephole, gradients.back());
     }
   }
   return gradients;

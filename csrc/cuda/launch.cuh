@@ -6,7 +6,10 @@
 
 #ifdef __CUDACC__
 
+#include <mutex>
+#include <set>
 #include <tuple>
+#include <utility>
 
 namespace ltlstm::cuda {
 
@@ -17,19 +20,38 @@ struct LaunchShape {
   bool cooperative = false;  // all blocks run at once: needed where they wait for each other
 };
 
+// Allows a function all that the current device has, once: an attribute set anew for each launch
+// would take away what another host thread has just asked for.
+inline cudaError_t allow_all(const void* function) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> allowed;
+  int device = 0, shared = 0, clusters = 0;
+  if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
+  const std::lock_guard<std::mutex> locked(mutex);
+  if (allowed.count({function, device}) != 0) return cudaSuccess;
+  cudaFuncAttributes own;
+  cudaError_t error = cudaFuncGetAttributes(&own, function);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+  if (error == cudaSuccess)
+    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 shared - static_cast<int>(own.sharedSizeBytes));
+  // Clusters of more than 8 blocks fit this GPU or another, not all of them.
+  if (error == cudaSuccess && clusters != 0)
+    error = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (error == cudaSuccess) allowed.insert({function, device});
+  return error;
+}
+
 // A kernel and a launch of it as the runtime wants them, which point at each other: not to be
 // moved.
 class Launch {
  public:
   template <class... Parameter>
   Launch(void (*kernel)(Parameter...), const LaunchShape& shape, cudaStream_t stream)
-      : function(reinterpret_cast<const void*>(kernel)) {
-    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 shape.shared_bytes);
-    // Clusters of more than 8 blocks fit this GPU or another, not all of them.
-    if (error == cudaSuccess && shape.cluster > 8) {
-      error = cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-    }
+      : function(reinterpret_cast<const void*>(kernel)), error(allow_all(function)) {
     config.gridDim = shape.blocks;
     config.blockDim = shape.threads;
     config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
@@ -51,7 +73,7 @@ class Launch {
 
   const void* const function;
   cudaLaunchConfig_t config = {};
-  cudaError_t error;
+  const cudaError_t error;
 
  private:
   cudaLaunchAttribute attributes_[2] = {};
