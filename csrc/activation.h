@@ -48,7 +48,7 @@ struct Bits<float> {
 };
 
 // e^x by 2^n e^r, |r| <= ln(2)/2, for -87.33654 <= x <= 89: a normal float from below, infinity
-// from about 88.7 on (so that a closed gate is 0).
+// from about 88.4 on (so that a closed gate is 0).
 template <class V>
 LTLSTM_INLINE V exponential_within(V x) {
   constexpr float kShift =

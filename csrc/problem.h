@@ -40,7 +40,7 @@ struct TimeLstmForward {
   const scalar* b_ih;  // (4H) or null, b_hh too
   const scalar* b_hh;
   const scalar* peephole;  // (3, H) or null
-  const scalar* zeros;     // (max(H, P)), or null without reset
+  const scalar* zeros;     // (max(H, P)), or null without reset; of an H-LSTM (4 max(H, K))
   const scalar* h0;        // (N, P)
   scalar* gates;           // (., 4H) out: i, f, g, o where cells is not null, else scratch
   int64_t first_gates;     // the row that the first row of gates is of

@@ -6,6 +6,7 @@ others are not. Only a library that ought to be there and is not brings a warnin
 """
 
 import importlib
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,16 @@ def _load(name: str, load: Callable[[Path], object]) -> Library:
     return Library(path)
 
 
+# The narrowest first; the variable LTLSTM_CPU_ISA names the widest that may run.
+INSTRUCTION_SETS = ("generic", "avx2", "avx512", "avx512bf16")
+
+
 def _load_all() -> None:
+    asked = os.environ.get("LTLSTM_CPU_ISA") or INSTRUCTION_SETS[-1]
+    if asked not in INSTRUCTION_SETS:
+        raise ValueError(
+            f"ltlstm_kernels: LTLSTM_CPU_ISA must be one of {INSTRUCTION_SETS}, got {asked!r}"
+        )
     _loaded["_C"] = _load("_C", lambda path: importlib.import_module("ltlstm_kernels._C"))
     _loaded["_ops_cpu"] = _load("_ops_cpu", torch.ops.load_library)
     if _loaded["_ops_cpu"].loaded:

@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,18 @@ def test_values_and_gradients(isa: str) -> None:
     run_alone(values_and_gradients, isa, LTLSTM_CPU_ISA=isa)
 
 
-@pytest.mark.parametrize("asked", ["", "avx512bf16", "no such set"])
+@pytest.mark.parametrize("asked", ["", "avx512bf16"])
 def test_the_widest_runs_unless_a_narrower_is_asked_for(asked: str) -> None:
     run_alone(assert_runs, list(SETS)[-1], LTLSTM_CPU_ISA=asked)
+
+
+def test_an_unknown_set_is_refused() -> None:
+    environment = {**os.environ, "LTLSTM_CPU_ISA": "AVX2"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import ltlstm"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "LTLSTM_CPU_ISA must be one of ('generic', 'avx2', 'avx512'," in done.stderr
 
 
 @pytest.mark.parametrize("isa", ALL_SETS)

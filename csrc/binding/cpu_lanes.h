@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One layer of each lane on the CPU: the time-LSTM (all directions) and the layer-LSTM, forward and
-// backward. The operators in cpu.cpp say in which order the layers run and which memory they write.
+// backward. The operators say in which order the layers run and which memory
+// they write.
 #pragma once
 
 #include "binding/arguments.h"

@@ -168,10 +168,11 @@ LTLSTM_INLINE void hidden_gate_forward(const HiddenGateForward<scalar>& p, const
     // Where the first row of the slice lies in what has a row for each, or else one for each of N.
     const int64_t place = time.cells ? s.row : part.first_row;
     scalar* a = p.hidden[0] + (s.row - p.first_hidden) * 4 * K;
-    for (int64_t n = part.first_row; share.apart && time.seq.reset && n < s.active; ++n)
+    const int64_t end = part.first_row + s.active;
+    for (int64_t n = part.first_row; share.apart && time.seq.reset && n < end; ++n)
       if (previous_of(time.seq, s, n) == Previous::kCleared) zero_row(H, state.h + n * H);
     const Rows<scalar> entering =
-        share.apart ? Rows<scalar>{state.h, H} : entering_h(time, s, part);
+        share.apart ? Rows<scalar>{state.h + part.first_row * H, H} : entering_h(time, s, part);
     if (p.sparse)
       sparse_product<Isa>(
           p.sparse[1],

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every PTX instruction of the project, one function each: what all our GPUs have, from sm_80 on.
+// The PTX instructions that all our GPUs have, from sm_80 on, one function each; those of clusters
+// are in cluster.cuh, and no other file holds inline assembly.
 //
-// No other file holds inline assembly. Without nvcc the same functions come from the emulator of
-// the tests (-Itests/emulator), with its stand-ins for the words of CUDA C++; clusters and their
-// asynchronous stores are in cluster.cuh. Addresses are generic pointers; "shared" ones must point
+// Without nvcc the same functions come from the emulator of the tests (-Itests/emulator), with its
+// stand-ins for the words of CUDA C++. Addresses are generic pointers; "shared" ones must point
 // into the block's own shared memory, and ranges are aligned to their size.
 #pragma once
 
