@@ -118,7 +118,7 @@ BAD_PACKED: dict[str, tuple[str, Change]] = {
 
 def refused(op: Any, argument: str, *args: Any, **kwargs: Any) -> None:
     """One message form: <op>: <argument> must <contract>, got <value>."""
-    form = rf"{op.__name__}: [^,]*{re.escape(argument)}[^,]* must .+, got .+"
+    form = rf"^{op.__name__}: [^,]*{re.escape(argument)}[^,]* must .+, got .+"
     with pytest.raises(RuntimeError, match=form):
         op(*args, **kwargs)
 

@@ -22,9 +22,9 @@ class Reader {
 
   Tensor next(Shape sizes) {
     const Tensor& t = tensors_[index_];
-    if (!fits(t, stack_.type, sizes))
+    if (!fits(t, stack_.input, stack_.type, sizes))
       refuse_tensor(stack_.op, std::string(list_) + "[" + std::to_string(index_) + "]", t,
-                    stack_.type, sizes);
+                    stack_.input, stack_.type, sizes);
     ++index_;
     return t;
   }
@@ -145,10 +145,11 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
 
   if (packed) {
     T = batch_sizes->numel();
-    require(batch_sizes->is_cpu() && batch_sizes->scalar_type() == ScalarType::Long &&
-                batch_sizes->is_contiguous() && batch_sizes->dim() == 1,
-            op, "batch_sizes", "be a contiguous int64 CPU tensor of one dimension",
-            name_of(batch_sizes->scalar_type()));
+    if (!batch_sizes->is_cpu() || batch_sizes->scalar_type() != ScalarType::Long ||
+        !batch_sizes->is_contiguous() || batch_sizes->dim() != 1)
+      refuse(op, "batch_sizes", "be a contiguous int64 CPU tensor of one dimension",
+             std::string(name_of(batch_sizes->scalar_type())) + " of shape " +
+                 text(batch_sizes->sizes()) + (batch_sizes->is_cpu() ? "" : " elsewhere"));
     const int64_t* sizes = data<int64_t>(*batch_sizes);
     batch_sizes_.assign(sizes, sizes + T);
   } else {
@@ -171,7 +172,7 @@ StackArguments::StackArguments(const char* op, const Tensor& input, const Tensor
   require_shape("input", input, per_row(D));
   require_shape("h0", h0, {L * dirs, N, P});
   require_shape("c0", c0, {L * dirs, N, H});
-  if (reset) require_tensor(op, "reset", *reset, ScalarType::Bool, rows);
+  if (reset) require_tensor(op, "reset", *reset, input, ScalarType::Bool, rows);
   Reader reader(*this, "weights", flat_weights, L * dirs * per_cell);
   if (flags.mlp_gates) {
     const Tensor& w_ih = flat_weights[0];

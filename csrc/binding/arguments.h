@@ -51,10 +51,10 @@ class StackArguments {
   std::vector<CellWeights> layer_lane_weights(const std::vector<Tensor>& traj_weights) const;
 
   void require_shape(const char* argument, const Tensor& t, Shape sizes) const {
-    require_tensor(op, argument, t, type, sizes);
+    require_tensor(op, argument, t, input, type, sizes);
   }
   void require_shape(const char* argument, const OptionalTensor& t, Shape sizes) const {
-    require_tensor(op, argument, t, type, sizes);
+    require_tensor(op, argument, t, input, type, sizes);
   }
   Sizes per_row(int64_t width) const { return joined(rows, {width}); }
   Sizes per_layer(int64_t layers, int64_t width) const {

@@ -19,22 +19,22 @@ void require_gates(const StackArguments& s, const char* argument, const Tensor& 
 void StackBackward::check() const {
   s.require_shape("output", output, s.per_row(s.width()));
   s.require_shape("hidden", hidden, s.per_layer(s.hidden_layers(), s.width()));
-  require_tensor(s.op, "cells", cells, s.state_type(), s.per_layer(s.states(), s.H));
+  require_tensor(s.op, "cells", cells, s.input, s.state_type(), s.per_layer(s.states(), s.H));
   require_gates(s, "gates", gates, s.states(), 4 * s.H);
   s.require_shape("d_output", d_output, s.per_row(s.width()));
   s.require_shape("d_h_n", d_h_n, s.h0.sizes());
   s.require_shape("d_c_n", d_c_n, s.c0.sizes());
   s.require_shape("d_hidden", d_hidden, s.per_layer(s.hidden_layers(), s.width()));
-  require_tensor(s.op, "d_cells", d_cells, s.state_type(), s.per_layer(s.states(), s.H));
+  require_tensor(s.op, "d_cells", d_cells, s.input, s.state_type(), s.per_layer(s.states(), s.H));
 }
 
 void TrajectoryBackward::check() const {
   StackBackward::check();
   s.require_shape("traj_hidden", traj_hidden, s.per_layer(s.L - 1, s.width()));
-  require_tensor(s.op, "traj_cells", traj_cells, s.state_type(), s.per_layer(s.L, G));
+  require_tensor(s.op, "traj_cells", traj_cells, s.input, s.state_type(), s.per_layer(s.L, G));
   require_gates(s, "traj_gates", traj_gates, s.L, 4 * G);
   s.require_shape("d_traj_hidden", d_traj_hidden, s.per_layer(s.L - 1, s.width()));
-  require_tensor(s.op, "d_traj_cells", d_traj_cells, s.state_type(), s.per_layer(s.L, G));
+  require_tensor(s.op, "d_traj_cells", d_traj_cells, s.input, s.state_type(), s.per_layer(s.L, G));
 }
 
 namespace {
@@ -115,9 +115,9 @@ void check_cell(const char* op, const Tensor& preact, const Tensor& c,
   require_type(op, "c", type, storage_types());
   require(c.dim() == 2, op, "c", "have 2 dimensions (R, H)", c.dim());
   const int64_t R = c.size(0), H = c.size(1);
-  require_tensor(op, "c", c, type, {R, H});
-  require_tensor(op, "preact", preact, type, {R, 4 * H});
-  require_tensor(op, "peephole", peephole, type, {3, H});
+  require_tensor(op, "c", c, c, type, {R, H});
+  require_tensor(op, "preact", preact, c, type, {R, 4 * H});
+  require_tensor(op, "peephole", peephole, c, type, {3, H});
 }
 
 std::tuple<Tensor, Tensor> cell_forward(const Tensor& preact, const Tensor& c,
@@ -134,8 +134,8 @@ std::tuple<Tensor, Tensor, Tensor> cell_backward(const OptionalTensor& d_h,
                                                  const OptionalTensor& peephole) {
   const char* op = "cell_backward";
   check_cell(op, preact, c, peephole);
-  require_tensor(op, "d_h", d_h, c.scalar_type(), c.sizes());
-  require_tensor(op, "d_c_new", d_c_new, c.scalar_type(), c.sizes());
+  require_tensor(op, "d_h", d_h, c, c.scalar_type(), c.sizes());
+  require_tensor(op, "d_c_new", d_c_new, c, c.scalar_type(), c.sizes());
   const CellBackward call{d_h, d_c_new, preact, c, peephole};
   const OptionalTensor d_peephole = run(call);
   return {call.d_preact, call.d_c, d_peephole ? *d_peephole : empty(c, {0})};

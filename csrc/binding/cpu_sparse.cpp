@@ -24,8 +24,8 @@ Tensor sparse_compile(const Tensor& weight, const OptionalTensor& mask,
   require(sizes.size() == 2 || sizes.size() == 3, op, "weight",
           "have shape (rows, columns) or (gates, rows, columns)", text(sizes));
   for (int64_t size : sizes) require(size > 0, op, "weight", "not be empty", text(sizes));
-  require_tensor(op, "weight", weight, type, sizes);
-  require_tensor(op, "mask", mask, ScalarType::Bool, sizes);
+  require_tensor(op, "weight", weight, weight, type, sizes);
+  require_tensor(op, "mask", mask, weight, ScalarType::Bool, sizes);
   const cpu::SparseShape shape = {sizes.size() == 3 ? sizes[0] : 1, sizes[sizes.size() - 2],
                                   sizes.back()};
   require(shape.columns <= cpu::kMostSparseColumns && weight.numel() <= INT32_MAX, op, "weight",
@@ -56,8 +56,8 @@ Tensor sparse_linear(const Tensor& x, const Tensor& matrix, const OptionalTensor
     using scalar = decltype(zero);
     const SparseMatrix<scalar> w = sparse_matrix<scalar>(op, "matrix", matrix);
     const int64_t R = x.size(0), outputs = w.gates * w.width;
-    require_tensor(op, "x", x, type, {R, w.gates * w.columns});
-    require_tensor(op, "bias", bias, type, {outputs});
+    require_tensor(op, "x", x, x, type, {R, w.gates * w.columns});
+    require_tensor(op, "bias", bias, x, type, {outputs});
     const Tensor y = empty(x, {R, outputs});
     linear(y, x, w, bias);
     return y;

@@ -33,6 +33,7 @@ class Lane {
 
   Tensor empty(const Tensor& like, Shape sizes) const;  // of like's dtype
   Tensor empty_float(const Tensor& like, Shape sizes) const;
+  Tensor empty_int64(const Tensor& like, Shape sizes) const;
   Tensor zero(const Tensor& like, Shape sizes) const;
   Tensor zero_float(const Tensor& like, Shape sizes) const;
   void clear(const Tensor& t) const {
@@ -190,6 +191,10 @@ inline Tensor Lane::empty(const Tensor& like, Shape sizes) const {
 }
 inline Tensor Lane::empty_float(const Tensor& like, Shape sizes) const {
   return lanes_.held(binding::empty_float(like, sizes));
+}
+inline Tensor Lane::empty_int64(const Tensor& like, Shape sizes) const {
+  int32_t type = aoti_torch_dtype_int64();
+  return lanes_.held(binding::empty(like, sizes, &type));
 }
 inline void Lane::run(const std::function<void()>& f) const { run_on(lanes_.device(), stream, f); }
 inline Tensor Lane::zero(const Tensor& like, Shape sizes) const {

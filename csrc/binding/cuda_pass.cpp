@@ -3,8 +3,13 @@
 #include "binding/cuda_pass.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
+
+#include "cuda/steps.h"
 
 namespace ltlstm::binding {
 namespace {
@@ -39,6 +44,32 @@ Dtype dtype_of(ScalarType type) {
   return type == ScalarType::Half ? Dtype::kFloat16 : Dtype::kFloat32;
 }
 
+// make_plan looks at thousands of loops, which takes longer than many a call.
+Plan known_plan(const PlanProblem& p, int device, const Wanted& w) {
+  using Key = std::array<int64_t, 14>;
+  static std::mutex mutex;
+  static std::map<Key, Plan> known;
+  const Key key = {p.T,
+                   p.N,
+                   p.H,
+                   p.P,
+                   p.L,
+                   p.directions,
+                   int64_t(p.dtype),
+                   p.training,
+                   p.projection,
+                   p.trajectory,
+                   device,
+                   w.chunk,
+                   w.regimes.empty() ? -1 : int64_t(w.regimes[0]),
+                   w.overlap ? *w.overlap : -1};
+  const std::lock_guard<std::mutex> locked(mutex);
+  const auto found = known.find(key);
+  if (found != known.end()) return found->second;
+  if (known.size() >= 4096) known.clear();  // no memory of every length that ever came
+  return known.emplace(key, make_plan(p, device_facts(device), w)).first->second;
+}
+
 Plan plan_of(const StackArguments& s, bool training, std::optional<bool> lanes) {
   PlanProblem problem{};
   problem.T = std::max<int64_t>(s.T, 1);
@@ -52,7 +83,9 @@ Plan plan_of(const StackArguments& s, bool training, std::optional<bool> lanes) 
   problem.peephole = s.flags.peephole;
   problem.projection = s.flags.projected;
   problem.trajectory = s.flags.trajectory;
-  const Plan plan = make_plan(problem, device_facts(s.input.get_device_index()), wanted(lanes));
+  if (s.flags.projected && s.P >= s.H)
+    refuse(s.op, "h0", "be narrower than c0 with a projection", s.P);
+  const Plan plan = known_plan(problem, s.input.get_device_index(), wanted(lanes));
   for (const TimeLoop* loop : {&plan.forward, training ? &plan.backward : &plan.forward})
     if (loop->regime >= Regime::kStreamed)
       refuse(s.op, "shape", "have a kernel on this GPU", plan.reason);
@@ -99,14 +132,12 @@ Pass::Pass(const StackArguments& s, bool training, std::optional<bool> wants_lan
       // The recurrence goes first where both lanes want an SM: everything waits for it.
       lanes(s.input, plan.lanes.at_once, s.flags.trajectory ? 1 : plan.lanes.at_once) {
   if (!s.packing) return;  // padded: row(t, n) = t N + n
-  const int64_t T = s.T;
-  const Tensor numbers = binding::empty(*s.packing, {2 * T + 1});
-  int64_t* to = mutable_data<int64_t>(numbers);
-  std::copy(s.batch_sizes().begin(), s.batch_sizes().end(), to);
-  std::copy(s.offsets().begin(), s.offsets().end(), to + T);
-  int32_t type = aoti_torch_dtype_int64();
-  steps = binding::empty(s.input, {2 * T + 1}, &type);
-  binding::copy(numbers, *steps);
+  const Lane& first = lanes.of(0);
+  steps = first.empty_int64(s.input, {2 * s.T + 1});
+  int64_t* sizes = mutable_data<int64_t>(*steps);
+  check(cuda::write_steps(s.T, s.batch_sizes().data(), s.offsets().data(), sizes, sizes + s.T,
+                          first.stream));
+  for (int64_t k = 1; k < lanes.count(); ++k) lanes.wait(lanes.of(k), lanes.mark(first));
 }
 
 Sequence Pass::sequence(const Chunk& chunk) const {

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <optional>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -57,8 +58,9 @@ inline const char* name_of(ScalarType type) {
 template <class Argument, class Contract, class Got>
 [[noreturn]] void refuse(const char* op, const Argument& argument, const Contract& contract,
                          const Got& got) {
-  STD_TORCH_CHECK(false, op, ": ", argument, " must ", contract, ", got ", got);
-  std::abort();  // unreachable
+  std::ostringstream text;
+  text << op << ": " << argument << " must " << contract << ", got " << got;
+  throw std::runtime_error(text.str());  // as STD_TORCH_CHECK does, which adds where in our source
 }
 
 // For texts that cost nothing until they are asked for: to put one together for every check takes
@@ -69,40 +71,42 @@ void require(bool holds, const char* op, const Argument& argument, const Contrac
   if (!holds) refuse(op, argument, contract, got);
 }
 
-// The device that this library's kernels run on.
+// Whether t lies where this library's kernels run, on the device of another tensor there.
 #ifdef LTLSTM_CUDA_BINDING
 constexpr const char* kDevice = " CUDA";
-inline bool is_here(const Tensor& t) { return t.is_cuda(); }
+inline bool is_here(const Tensor& t, const Tensor& like) {
+  return t.is_cuda() && t.get_device_index() == like.get_device_index();
+}
 #else
 constexpr const char* kDevice = " CPU";
-inline bool is_here(const Tensor& t) { return t.is_cpu(); }
+inline bool is_here(const Tensor& t, const Tensor&) { return t.is_cpu(); }
 #endif
 
-// Whether t is what a kernel may read or write as a plain array.
-inline bool fits(const Tensor& t, ScalarType type, Shape sizes) {
-  return is_here(t) && t.scalar_type() == type && t.sizes() == sizes && t.is_contiguous();
+// Whether t is what a kernel may read or write as a plain array, beside another tensor.
+inline bool fits(const Tensor& t, const Tensor& like, ScalarType type, Shape sizes) {
+  return is_here(t, like) && t.scalar_type() == type && t.sizes() == sizes && t.is_contiguous();
 }
 
 // Why a tensor does not fit.
 template <class Argument>
 [[noreturn]] void refuse_tensor(const char* op, const Argument& argument, const Tensor& t,
-                                ScalarType type, Shape sizes) {
+                                const Tensor& like, ScalarType type, Shape sizes) {
   const std::string contract =
       std::string("be a contiguous ") + name_of(type) + kDevice + " tensor of shape " + text(sizes);
-  require(is_here(t), op, argument, contract, "a tensor on another device");
+  require(is_here(t, like), op, argument, contract, "a tensor on another device");
   require(t.scalar_type() == type, op, argument, contract, name_of(t.scalar_type()));
   require(t.sizes() == sizes, op, argument, contract, "shape " + text(t.sizes()));
   refuse(op, argument, contract, "strides " + text(t.strides()));
 }
 
-inline void require_tensor(const char* op, const char* argument, const Tensor& t, ScalarType type,
-                           Shape sizes) {
-  if (!fits(t, type, sizes)) refuse_tensor(op, argument, t, type, sizes);
+inline void require_tensor(const char* op, const char* argument, const Tensor& t,
+                           const Tensor& like, ScalarType type, Shape sizes) {
+  if (!fits(t, like, type, sizes)) refuse_tensor(op, argument, t, like, type, sizes);
 }
 
 inline void require_tensor(const char* op, const char* argument, const OptionalTensor& t,
-                           ScalarType type, Shape sizes) {
-  if (t) require_tensor(op, argument, *t, type, sizes);
+                           const Tensor& like, ScalarType type, Shape sizes) {
+  if (t) require_tensor(op, argument, *t, like, type, sizes);
 }
 
 inline Sizes joined(Shape first, Shape second) {
