@@ -11,8 +11,9 @@ import torch
 
 from bench import __main__ as command
 from bench import contenders, groups, run, timing
-from bench.groups import AUTO, CPU, GROUPS, MV, TORCH, Group, Row, Target
+from bench.groups import AUTO, CPU, DENSE, GROUPS, MV, TORCH, Group, Row, Target
 from bench.timing import Call
+from ltlstm_kernels import sparse
 from tests.cases import Case
 
 SMALL = Case(T=5, N=2, D=3, H=4)
@@ -232,3 +233,17 @@ def test_the_help_lists_the_groups_and_commands(capsys):
         command.main(["--help"])
     said = capsys.readouterr().out
     assert all(f"\n  {name} " in said for name in [*GROUPS, *command.COMMANDS])
+
+
+def test_a_row_with_masks_is_of_the_sparse_operator(monkeypatch):
+    row = next(row for row in ROWS if row.pattern)
+    count, forward = [], sparse.h_lstm_sparse_forward
+    monkeypatch.setattr(
+        sparse, "h_lstm_sparse_forward", lambda *a, **o: count.append(1) or forward(*a, **o)
+    )
+    with torch.no_grad():
+        found = contenders.contenders(row, contenders.data(row, row.dtype), threads=1)
+        for name, calls in ((CPU, 1), (DENSE, 0)):
+            count.clear()
+            found[name].call.run()
+            assert len(count) == calls, name
