@@ -73,8 +73,23 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     save(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2)))
     with pytest.raises(ValueError, match="sizes must be of the model's modules, got ''"):
         load(tmp_path / "b.pt", nn.Linear(3, 2))
+    hooked = nn.Sequential(nn.Linear(5, 2))
+    hooked[0].register_forward_hook(lambda m, x, output: 2 * output)
+    with pytest.raises(
+        ValueError, match="0 must be plain to get other sizes, got a Linear: it has"
+    ):
+        load(tmp_path / "b.pt", hooked)
     with pytest.raises(RuntimeError, match="state_dict"):
         load(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2, bias=False)))
+
+
+def test_a_hook_stays_where_only_the_activation_is_another(tmp_path):
+    shifted, plain = (ltlstm.HLSTM(3, 4, activation=name) for name in ("relu", "leaky_relu"))
+    save(tmp_path / "a.pt", shifted)
+    plain.register_forward_hook(lambda m, x, output: (2 * output[0], output[1]))
+    found, x = load(tmp_path / "a.pt", plain), torch.randn(5, 2, 3)
+    assert (found.activation, plain.activation) == ("relu", "leaky_relu")
+    assert torch.equal(found(x)[0], 2 * shifted(x)[0])
 
 
 @given(

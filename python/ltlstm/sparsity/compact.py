@@ -30,9 +30,10 @@ def compact(model: nn.Module, readers: Readers | None = None) -> Compact:
 
     Modules stay what they are, in smaller sizes, so the result trains, exports and compiles as
     before. Outputs agree to rounding. The sizes of nn.Linear, ungrouped convolutions, nn.LSTM,
-    ltlstm.LSTM and HLSTM change, of plain ones with parameters of their own; a stack keeps one
-    hidden size, and an HLSTM one gate width, so the layer and gate with the most live units decide.
-    States passed in or given back have the smaller sizes.
+    ltlstm.LSTM and HLSTM change, of plain ones with parameters of their own: what has hooks,
+    buffers that are no masks, a parametrization or another forward, or stands in two places, stays
+    as it is. A stack keeps one hidden size, and an HLSTM one gate width, so the layer and gate with
+    the most live units decide. States passed in or given back have the smaller sizes.
 
     Args:
         readers: which modules alone read a module's output, as for GrowPrune. A module whose
