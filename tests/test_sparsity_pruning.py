@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GrowPrune's pruning: the stop rule, units that go, rows that aim at fast sizes, the floor."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -35,6 +36,27 @@ def test_a_rejected_network_gives_way_to_the_last_good_one():
     sm.train(model, made, sparse, 4)  # and training may, with the masks as they are
     assert all(torch.equal(v, kept["masks"][k]) for k, v in sparse.masks.items())
     assert not torch.equal(model.stack.weight_hh_l0, kept["model"]["stack.weight_hh_l0"])
+
+
+@pytest.mark.parametrize(("shift_at", "kind"), [(2, "h_lstm"), (2, "mlp"), (4, "h_lstm")])
+def test_a_network_rejected_after_the_shift_gives_way_to_the_one_before_it(shift_at, kind):
+    def activation() -> str | float:
+        return model.stack.activation if kind == "h_lstm" else model[1].negative_slope
+
+    answers = iter([True, False])
+    schedule = Schedule(prune=0.3, prune_from=1, prune_until=5, prune_every=2, shift_at=shift_at)
+    model, made, sparse = sm.start(kind, schedule=schedule, accept=lambda: next(answers))
+    before = activation()
+    sm.train(model, made, sparse, 2)
+    assert (activation() == before) == (shift_at > 2)
+    sm.train(model, made, sparse, 1)
+    assert sparse.log[-1]["event"] == "reject" and activation() == before
+    sm.train(model, made, sparse, 3)  # the accepted network changes no more
+    assert activation() == before
+    state = sparse.state_dict()
+    model, _, other = sm.start(kind, schedule=schedule, accept=lambda: True)
+    other.load_state_dict(state)
+    assert activation() == before
 
 
 def test_the_last_pruning_is_judged_in_finish():

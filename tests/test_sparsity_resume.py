@@ -75,6 +75,19 @@ def test_a_resume_shifts_the_activation():
     assert other.stack.activation == "relu"
 
 
+def test_a_state_without_activations_is_read():
+    """As format 1 was at first, and as checkpoints that were kept are."""
+    model, made, sparse = sm.start("h_lstm", accept=lambda: sparse.steps < 8)
+    sm.train(model, made, sparse, 7)
+    state = sparse.state_dict()
+    del state["activations"], state["good"]["activations"]
+    other, made, second = sm.start("h_lstm", accept=lambda: False)
+    second.load_state_dict(state)
+    assert other.stack.activation == "relu"
+    sm.train(other, made, second, 1)
+    assert second.log[-1]["event"] == "reject" and other.stack.activation == "relu"
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

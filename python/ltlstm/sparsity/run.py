@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a grow-and-prune training is: what changes from step to step, beside masks and sums."""
+"""How far a grow-and-prune training is, and what a state of it must agree with."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
+
+from ltlstm.sparsity.schedule import Schedule
+from ltlstm.sparsity.weights import Weight
+
+FORMAT = 1
 
 
 @dataclasses.dataclass
 class Run:
-    """Plain values only, so that it goes through any checkpoint."""
+    """What changes from step to step beside masks and sums; plain values, for any checkpoint."""
 
     steps: int = 0  # done
     growths: int = 0
@@ -22,6 +28,16 @@ class Run:
 
     def state_dict(self) -> dict[str, Any]:
         return {**vars(self), "bases": dict(self.bases), "log": list(self.log)}
+
+
+def facts(schedule: Schedule, granularity: str, weights: Mapping[str, Weight]) -> dict[str, Any]:
+    """What a state must agree with."""
+    return {
+        "format": FORMAT,
+        "schedule": dataclasses.asdict(schedule),
+        "granularity": granularity,
+        "shapes": {name: list(weight.parameter.shape) for name, weight in weights.items()},
+    }
 
 
 def check_state(state: Any, own: dict[str, Any]) -> None:
