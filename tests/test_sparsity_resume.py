@@ -212,54 +212,6 @@ def test_a_state_may_come_from_another_device(device):
     assert all(torch.equal(mask.cpu(), sparse.masks[n]) for n, mask in second.masks.items())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"seed": 1.5}, r"seed must be a number in \[0, 1\], got 1.5"),
-        ({"prune": -0.1}, r"prune must be a number in \[0, 1\], got -0.1"),
-        ({"grow": True}, r"grow must be a number in \[0, 1\], got True"),
-        ({"floor": math.nan}, r"floor must be .* got nan"),
-        ({"grow_from": 5, "grow_until": 4}, "grow_until must be an integer >= grow_from = 5, got"),
-        ({"prune_from": 9, "prune_until": 3}, "prune_until must be an integer >= prune_from = 9"),
-        ({"prune_every": 0}, "prune_every must be an integer >= 1, got 0"),
-        ({"prune_from": 1.0}, "prune_from must be an integer >= 0, got 1.0"),
-        ({"shift_at": -1}, "shift_at must be an integer >= 0, got -1"),
-        ({"grow": 0.1, "grow_until": 9}, "seed must be less than 1 where growth follows"),
-        (
-            {"seed": 0.5, "grow": 0.1, "grow_until": 9, "prune": 0.1, "prune_until": 9},
-            "prune_from must be an integer >= grow_until = 9, got 0",
-        ),
-        (
-            {"seed": 0.5, "grow": 0.1, "grow_from": 4, "grow_until": 5, "grow_every": 2},
-            "grow_until must leave time for a growth after grow_from [+] grow_every = 6, got 5",
-        ),
-    ],
-)
-def test_a_schedule_that_makes_no_sense_is_refused(arguments, text):
-    with pytest.raises(ValueError, match=f"Schedule: {text}"):
-        Schedule(**arguments)
-
-
-@pytest.mark.parametrize("arguments", [{"target": 0}, {"target": 0.5, "grown": 0.4, "seed": 0.3}])
-def test_a_schedule_without_a_way_to_its_target_is_refused(arguments):
-    with pytest.raises(ValueError, match="Schedule.over: target and seed must be in"):
-        Schedule.over(100, **arguments)
-
-
-@pytest.mark.parametrize("steps", [20, 300, 1500])
-def test_a_schedule_over_a_training_reaches_its_target_in_time(steps):
-    schedule = Schedule.over(steps, 0.05, seed=0.3, grown=0.5)
-    grown = [step for step in range(steps + 1) if schedule.grows(step)]
-    pruned = [step for step in range(steps + 1) if schedule.prunes(step)]
-    assert math.isclose(0.3 + len(grown) * schedule.grow, 0.5)
-    assert math.isclose(0.5 * (1 - schedule.prune) ** len(pruned), 0.05)
-    assert grown[-1] <= pruned[0] and pruned[-1] == schedule.end < steps
-    assert len(pruned) == schedule.prunings
-    phases = [schedule.phase(step) for step in range(steps)]
-    order = [phase for k, phase in enumerate(phases) if k == 0 or phases[k - 1] != phase]
-    assert [p for p in ("seed", "grow", "train", "prune", "done") if p in order] == order
-
-
 def test_the_report_names_every_weight():
     _, _, sparse = sm.start("mlp")
     lines = sparse.report().splitlines()
