@@ -66,6 +66,17 @@ def test_a_stopped_run_goes_on_to_the_same_bits(kind, options):
         assert equal(everything(model, made, sparse), whole), stop
 
 
+@pytest.mark.parametrize("kind", ["nn_lstm", "h_lstm"])
+def test_a_state_in_memory_stays_as_it_was(kind):
+    model, made, sparse = sm.start(kind, rank_by="abs", accept=lambda: True)
+    for steps in (2, 5):  # within a growth period, and where a good network is kept
+        sm.train(model, made, sparse, steps)
+        state = sparse.state_dict()
+        before = copy.deepcopy(state)
+        sm.train(model, made, sparse, 2)
+        assert equal(state, before) and not equal(sparse.state_dict(), before)
+
+
 def test_a_resume_shifts_the_activation():
     model, made, sparse = sm.start("h_lstm")
     sm.train(model, made, sparse, 7)
@@ -75,12 +86,24 @@ def test_a_resume_shifts_the_activation():
     assert other.stack.activation == "relu"
 
 
-def test_a_state_without_activations_is_read():
+def test_fast_sizes_are_those_of_the_state():
+    sparse = sm.start("nn_lstm", granularity="row", fast_sizes=[8, 4])[2]
+    sm.start("nn_lstm", granularity="row", fast_sizes=[4, 8])[2].load_state_dict(
+        sparse.state_dict()
+    )
+    with pytest.raises(ValueError, match=r"state must have fast_sizes .4., got .4, 8."):
+        sm.start("nn_lstm", granularity="row", fast_sizes=[4])[2].load_state_dict(
+            sparse.state_dict()
+        )
+
+
+def test_a_state_without_activations_and_options_is_read():
     """As format 1 was at first, and as checkpoints that were kept are."""
     model, made, sparse = sm.start("h_lstm", accept=lambda: sparse.steps < 8)
     sm.train(model, made, sparse, 7)
     state = sparse.state_dict()
     del state["activations"], state["good"]["activations"]
+    del state["rank_by"], state["wake"], state["fast_sizes"], state["readers"]
     other, made, second = sm.start("h_lstm", accept=lambda: False)
     second.load_state_dict(state)
     assert other.stack.activation == "relu"
@@ -94,6 +117,12 @@ def test_a_state_without_activations_is_read():
         (lambda: sm.start("lstm")[2], "must have shapes {'stack.weight_ih_l0': .40, 7."),
         (lambda: sm.start("nn_lstm", granularity="row")[2], "must have granularity element, got"),
         (lambda: sm.start("nn_lstm", schedule=Schedule())[2], "must have schedule {'seed': 0.4"),
+        (lambda: sm.start("nn_lstm", rank_by="abs")[2], "must have rank_by sum, got abs"),
+        (lambda: sm.start("nn_lstm", wake="step")[2], "must have wake zero, got step"),
+        (
+            lambda: sm.start("nn_lstm", readers={"stack": ["output"]})[2],
+            "must have readers {}, got {'stack': .'output'.}",
+        ),
     ],
 )
 def test_a_state_of_another_run_is_refused_and_changes_nothing(change, text):

@@ -115,6 +115,7 @@ class GrowPrune:
         self._held = Held(model, found, optimizer)
         self._shift = Shift(model)
         self._sets = weight_sets(found, granularity, fast_sizes)
+        self._options = {"rank_by": rank_by, "wake": wake, "fast_sizes": sorted(fast_sizes)}
         self._gradients = Gradients(self._held, rank_by, scaler, group)
         self._good: Snapshot | None = None
         start = {} if masks is None else dict(masks)
@@ -265,20 +266,22 @@ class GrowPrune:
         return compact(self.model, self._readers)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact resume needs beside the model's and the optimiser's own."""
+        """All that an exact resume needs beside the model's and the optimiser's own; a copy, which
+        later steps leave as it is."""
         return {
-            **facts(self.schedule, self.granularity, self._held.weights),
+            **self._facts(),
             "run": self._run.state_dict(),
-            "masks": self.masks,
+            "masks": {name: mask.clone() for name, mask in self.masks.items()},
             "gradients": self._gradients.state_dict(),
             "activations": self._shift.activations(),
-            "good": None if self._good is None else vars(self._good),
+            "good": None if self._good is None else dict(vars(self._good)),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on as the GrowPrune that gave ``state`` would, on the same model and schedule, whose
-        state dicts are loaded before. ValueError for a state of another model or schedule."""
-        check_state(state, facts(self.schedule, self.granularity, self._held.weights))
+        state dicts are loaded before. ValueError for a state of another model, schedule or of other
+        options."""
+        check_state(state, self._facts())
         self._held.set(state["masks"])
         self._run = Run(**copy.deepcopy(state["run"]))
         self._gradients.load_state_dict(state["gradients"])
@@ -289,3 +292,7 @@ class GrowPrune:
             self._shift.to_relu()
         self._held.apply()
         self._prepare()
+
+    def _facts(self) -> dict[str, Any]:
+        options = {**self._options, "readers": self._graph.readers}
+        return facts(self.schedule, self.granularity, self._held.weights, options)
