@@ -38,6 +38,20 @@ def test_a_rejected_network_gives_way_to_the_last_good_one():
     assert not torch.equal(model.stack.weight_hh_l0, kept["model"]["stack.weight_hh_l0"])
 
 
+def test_a_state_that_is_no_tensor_comes_back_too():
+    torch.manual_seed(1)
+    model, counted = sm.mlp(), sm.Counting()
+    model.append(counted)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    schedule = Schedule(prune=0.3, prune_from=1, prune_until=4)
+    answers = iter([True, True, False])
+    sparse = GrowPrune(model, schedule, optimizer, accept=lambda: next(answers))
+    sm.train(model, optimizer, sparse, 3)
+    assert sparse.log[-1]["event"] == "reject" and counted.calls == {"count": 2}
+    sm.train(model, optimizer, sparse, 1)
+    assert counted.calls == {"count": 3}
+
+
 @pytest.mark.parametrize(("shift_at", "kind"), [(2, "h_lstm"), (2, "mlp"), (4, "h_lstm")])
 def test_a_network_rejected_after_the_shift_gives_way_to_the_one_before_it(shift_at, kind):
     def activation() -> str | float:

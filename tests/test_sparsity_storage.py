@@ -83,6 +83,17 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         load(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2, bias=False)))
 
 
+def test_a_state_that_is_no_tensor_goes_through_a_file(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 2), sm.Counting())
+    model(torch.ones(1, 3))
+    save(tmp_path / "a.pt", model)
+    found = load(tmp_path / "a.pt", nn.Sequential(nn.Linear(3, 2), sm.Counting()))
+    assert found[1].calls == {"count": 1} and torch.equal(found[0].weight, model[0].weight)
+    text = "sparsity.save: 1._extra_state must be a tensor in a .safetensors file, got a dict"
+    with pytest.raises(TypeError, match=text):
+        save(tmp_path / "a.safetensors", model)
+
+
 def test_a_hook_stays_where_only_the_activation_is_another(tmp_path):
     shifted, plain = (ltlstm.HLSTM(3, 4, activation=name) for name in ("relu", "leaky_relu"))
     save(tmp_path / "a.pt", shifted)

@@ -16,14 +16,17 @@ from ltlstm.sparsity.shift import Activations, Shift
 
 @dataclasses.dataclass
 class Snapshot:
-    model: dict[str, Tensor]
+    model: dict[str, Any]  # tensors, and what get_extra_state gives
     optimizer: dict[int, Any]  # its state; learning rates go on
     masks: Masks
     activations: Activations = dataclasses.field(default_factory=dict)  # of those that shift
 
     @staticmethod
     def of(held: Held, shift: Shift) -> Snapshot:
-        model = {name: value.clone() for name, value in held.model.state_dict().items()}
+        model = {
+            name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+            for name, value in held.model.state_dict().items()
+        }
         optimizer = {} if held.optimizer is None else held.optimizer.state_dict()["state"]
         masks = {name: mask.clone() for name, mask in held.masks.items()}
         return Snapshot(model, copy.deepcopy(optimizer), masks, shift.activations())

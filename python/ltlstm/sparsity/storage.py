@@ -77,12 +77,21 @@ def block_sparse(model: nn.Module, block: tuple[int, int] = (16, 16)) -> dict[st
 def save(path: str | os.PathLike[str], model: nn.Module) -> None:
     """The state dict of a model, compacted or not, with the sizes of its modules.
 
-    A path that ends in ``.safetensors`` gets that format, which wants the safetensors package; any
-    other torch.save's.
+    A path that ends in ``.safetensors`` gets that format, which wants the safetensors package and
+    holds tensors only (TypeError for another extra state); any other torch.save's.
     """
-    state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    state = {
+        name: value.detach().contiguous() if isinstance(value, Tensor) else value
+        for name, value in model.state_dict().items()
+    }
     sizes = json.dumps(all_sizes(model))
     if os.fspath(path).endswith(".safetensors"):
+        for name, value in state.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"sparsity.save: {name} must be a tensor in a .safetensors file, got a "
+                    f"{type(value).__name__}"
+                )
         from safetensors.torch import save_file  # type: ignore[import-not-found]
 
         save_file(state, path, {SIZES: sizes})
@@ -104,7 +113,7 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     return made
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, Tensor], str | None]:
+def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str | None]:
     if os.fspath(path).endswith(".safetensors"):
         from safetensors import safe_open  # type: ignore[import-not-found]
 
