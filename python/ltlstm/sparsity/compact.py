@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ltlstm.modules.h_lstm import HLSTM
 from ltlstm.sparsity.counts import Count, count, in_use
+from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import is_resizable, replaced, resized, sizes_of
 from ltlstm.sparsity.units import Graph, Readers
 from ltlstm.sparsity.weights import find_weights
@@ -81,7 +82,7 @@ class _Plan:
         alive = [self.alive.get(each) for each in sets]
         fixed = not may or any(a is None for a in alive) or any(self.open[each] for each in sets)
         if fixed:
-            return [torch.arange(size) for _ in sets]
+            return [torch.arange(size, device=CPU) for _ in sets]
         masks = [a.cpu() for a in alive if a is not None]
         width = max(least, *(int(mask.sum()) for mask in masks))
         # The live ones first, then, to fill up, dead ones: all zero.
@@ -115,7 +116,7 @@ class _Plan:
         """The inputs that stay: what its feeder keeps."""
         feeder = self.feeder.get(name)
         if feeder is None or not self._shrinks(feeder):
-            return torch.arange(size)
+            return torch.arange(size, device=CPU)
         return _side_by_side(self.outputs(feeder), size)
 
     def _directions(self, module: nn.RNNBase) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ltlstm.sparsity.counts import in_use
+from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import all_sizes, with_sizes
 from ltlstm.sparsity.weights import find_weights
 
@@ -37,7 +39,7 @@ class BlockSparse(NamedTuple):
     def dense(self) -> Tensor:
         """The weight as it acts, of the parameter's shape."""
         columns = self.shape[-1] if len(self.shape) > 1 else 1
-        rows = int(torch.tensor(self.shape).prod()) // columns // self.gates
+        rows = math.prod(self.shape) // columns // self.gates
         height, width = self.block
         grid = (-(-rows // height) * self.gates, -(-columns // width))
         blocks = self.values.new_zeros(*grid, height, width)
@@ -131,7 +133,7 @@ def to_tensors(weights: Mapping[str, BlockSparse]) -> dict[str, Tensor]:
     found = {}
     for name, weight in weights.items():
         facts = (weight.gates, *weight.block, *weight.shape)
-        found[f"{name}.shape"] = torch.tensor(facts)
+        found[f"{name}.shape"] = torch.tensor(facts, device=CPU)
         found |= {f"{name}.{part}": getattr(weight, part).contiguous() for part in PARTS}
     return found
 

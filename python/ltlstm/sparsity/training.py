@@ -119,7 +119,7 @@ class GrowPrune:
         self._gradients = Gradients(self._held, rank_by, scaler, group)
         self._good: Snapshot | None = None
         start = {} if masks is None else dict(masks)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         for each in self._sets if masks is None else ():
             start |= each.seed(schedule.seed, generator)
         self._held.check(start)
