@@ -14,6 +14,7 @@ from typing import Any
 
 from bench import record
 from bench.groups import CPU, TORCH
+from ltlstm import files
 from ltlstm_kernels.measured import Box, Sizes, Span
 
 FILE = record.ROOT / "ltlstm_kernels" / "measured.py"
@@ -106,5 +107,5 @@ def main(arguments: Sequence[str]) -> None:
     if not rows:
         parser.error(f"no results in {options.results}: run python -m bench first")
     found = boxes(rows)
-    options.file.write_text(source(found, FILE.read_text()))
+    files.write_atomically(options.file, source(found, FILE.read_text()).encode())
     print(f"wrote {options.file}: aten is faster in {len(found)} boxes")

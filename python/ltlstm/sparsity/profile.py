@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ltlstm import files
 from ltlstm.modules import HLSTM, LSTM
 
 MODULES: dict[str, Callable[..., nn.Module]] = {"lstm": LSTM, "nn_lstm": nn.LSTM, "hlstm": HLSTM}
@@ -118,7 +119,7 @@ def plot(points: Sequence[Point], fast: Sequence[int], title: str, path: pathlib
     axes.set(xlabel="hidden size", ylabel="us a step", title=title, ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    files.save_figure(path, figure)
 
 
 def sizes_from(text: str) -> list[int]:
@@ -206,8 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts: dict[str, Any] = {"title": title, "fast_sizes": fast}
     facts["points"] = [point._asdict() for point in points]
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "profile.json").write_text(json.dumps(facts, indent=1))
+        files.write_atomically(options.out / "profile.json", json.dumps(facts, indent=1).encode())
         plot(points, fast, title, options.out / "profile.png")
     except ImportError:
         print(f"no plot: matplotlib is not installed ({sys.executable} -m pip install matplotlib)")

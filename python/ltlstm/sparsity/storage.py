@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ltlstm import files
 from ltlstm.sparsity.counts import in_use
 from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import all_sizes, with_sizes
@@ -79,6 +81,8 @@ def block_sparse(model: nn.Module, block: tuple[int, int] = (16, 16)) -> dict[st
 def save(path: str | os.PathLike[str], model: nn.Module) -> None:
     """The state dict of a model, compacted or not, with the sizes of its modules.
 
+    After an OSError the path holds what it held before.
+
     A path that ends in ``.safetensors`` gets that format, which wants the safetensors package and
     holds tensors only (TypeError for another extra state); any other torch.save's.
     """
@@ -94,11 +98,11 @@ def save(path: str | os.PathLike[str], model: nn.Module) -> None:
                     f"sparsity.save: {name} must be a tensor in a .safetensors file, got a "
                     f"{type(value).__name__}"
                 )
-        from safetensors.torch import save_file  # type: ignore[import-not-found]
+        from safetensors.torch import save as packed  # type: ignore[import-not-found]
 
-        save_file(state, path, {SIZES: sizes})
+        files.write_atomically(pathlib.Path(path), packed(state, {SIZES: sizes}))
     else:
-        torch.save({"state": state, SIZES: sizes}, path)
+        files.save_tensors(pathlib.Path(path), {"state": state, SIZES: sizes})
 
 
 def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
