@@ -83,6 +83,23 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         load(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2, bias=False)))
 
 
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_tied_weights_and_views_go_through_a_file(name, tmp_path):
+    def made() -> nn.Module:
+        model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.LayerNorm(3))
+        model[2].weight = model[0].weight
+        both = torch.randn(6)  # two buffers over one memory
+        model.register_buffer("low", both[:4])
+        model.register_buffer("high", both[2:])
+        return model
+
+    model, other = made(), made()
+    save(tmp_path / name, model)
+    found = load(tmp_path / name, other)
+    assert found[2].weight is found[0].weight
+    assert all(torch.equal(v, found.state_dict()[k]) for k, v in model.state_dict().items())
+
+
 def test_a_state_that_is_no_tensor_goes_through_a_file(tmp_path):
     model = nn.Sequential(nn.Linear(3, 2), sm.Counting())
     model(torch.ones(1, 3))

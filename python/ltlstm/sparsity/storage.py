@@ -20,7 +20,9 @@ from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import all_sizes, with_sizes
 from ltlstm.sparsity.weights import find_weights
 
-SIZES = "ltlstm.sizes"  # the key of a file's metadata
+# The keys of a file's metadata.
+SIZES = "ltlstm.sizes"
+SAME = "ltlstm.same"  # names of tied tensors, each with the one under which it is kept
 PARTS = ("rows", "columns", "values")
 
 
@@ -100,9 +102,29 @@ def save(path: str | os.PathLike[str], model: nn.Module) -> None:
                 )
         from safetensors.torch import save as packed  # type: ignore[import-not-found]
 
-        files.write_atomically(pathlib.Path(path), packed(state, {SIZES: sizes}))
+        state, same = _apart(state)
+        metadata = {SIZES: sizes, SAME: json.dumps(same)}
+        files.write_atomically(pathlib.Path(path), packed(state, metadata))
     else:
         files.save_tensors(pathlib.Path(path), {"state": state, SIZES: sizes})
+
+
+def _apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors that share no memory, as safetensors wants them, and for names of the same tensor the
+    first of them."""
+    found: dict[str, Tensor] = {}
+    same: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    used: set[int] = set()
+    for name, value in state.items():
+        memory = value.untyped_storage().data_ptr()
+        place = (memory, value.storage_offset(), value.dtype, value.shape)
+        if first.setdefault(place, name) != name:
+            same[name] = first[place]
+            continue
+        found[name] = value.clone() if memory in used else value
+        used.add(memory)
+    return found, same
 
 
 def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
@@ -125,7 +147,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str | None]:
 
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata.get(SIZES)
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        same = json.loads(metadata.get(SAME, "{}"))
+        return state | {name: state[first] for name, first in same.items()}, metadata.get(SIZES)
     content: Any = torch.load(path, weights_only=True)
     if not isinstance(content, dict) or SIZES not in content:
         return {}, None
