@@ -86,6 +86,15 @@ def test_the_last_pruning_is_judged_in_finish():
     assert list(answers) == [] and sparse.phase == "done"
 
 
+def test_accept_is_always_called_without_gradients():
+    asked = []
+    accept = lambda: asked.append(torch.is_grad_enabled()) or True  # noqa: E731
+    model, made, sparse = sm.start("mlp", accept=accept)
+    sm.train(model, made, sparse, 10)
+    sparse.finish()
+    assert asked == [False] * 4 and torch.is_grad_enabled()
+
+
 def test_a_network_that_is_never_good_enough_is_not_pruned():
     model, made, sparse = sm.start("mlp", accept=lambda: False)
     sm.train(model, made, sparse, 12)

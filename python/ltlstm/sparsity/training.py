@@ -56,9 +56,9 @@ class GrowPrune:
         masks: to start from, by name, instead of a random seed.
         readers: which modules alone read a module's output, ``{"lstm": ["output"]}``; inside stacks
             and nn.Sequential it is known. Without it a module's output counts as read.
-        accept: called without arguments before each pruning and in :meth:`finish`: whether the
-            network, retrained since the last pruning, is still good enough. At the first no the
-            last good network comes back and pruning ends.
+        accept: called under no_grad before each pruning and in :meth:`finish`: whether the network,
+            retrained since the last pruning, is still good enough. At the first no the last good
+            network comes back and pruning ends.
         rank_by: what growth ranks by: "sum", |sum dL/dW|, or "abs", sum |dL/dW|.
         wake: woken weights start at "zero" or at one "step" of descent along the mean gradient.
         fast_sizes: live counts, of rows or columns, that pruning aims at: it rounds up to them.
@@ -231,6 +231,7 @@ class GrowPrune:
                 parameter.add_(torch.where(woken, start * -rate, 0).to(parameter.dtype))
         self._gradients.clear()
 
+    @torch.no_grad()
     def _judge(self) -> bool:
         """Whether the network as it is may be pruned on."""
         if self.accept is None:
