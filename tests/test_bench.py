@@ -222,6 +222,14 @@ def test_targets_are_of_two_threads():
     assert [target["ratio"] for target in run._targets(row, 2, timings)] == [1.5, None]
 
 
+def test_a_name_that_no_row_has_is_refused(quiet, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        lines(tmp_path, "--only", "nothing")
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert "no row of all has 'nothing' in its name" in said.err and not said.out
+
+
 def test_an_unknown_group_is_refused(capsys):
     with pytest.raises(SystemExit):
         command.main(["nonesuch"])
