@@ -55,16 +55,17 @@ def main(arguments: Sequence[str]) -> None:
     if unknown:
         parser.error(f"no group named {', '.join(sorted(unknown))}; --help lists them")
     most = torch.get_num_threads()
-    kept = run.run(
-        run.Options(
-            groups=options.group or list(GROUPS),
-            only=options.only,
-            quick=options.quick,
-            threads=options.threads or sorted({most} if options.quick else {1, most}),
-            seconds=options.seconds or (0.1 if options.quick else 0.5),
-            path=options.out / "cpu.jsonl",
-        )
+    asked = run.Options(
+        groups=options.group or list(GROUPS),
+        only=options.only,
+        quick=options.quick,
+        threads=options.threads or sorted({most} if options.quick else {1, most}),
+        seconds=options.seconds or (0.1 if options.quick else 0.5),
+        path=options.out / "cpu.jsonl",
     )
+    if not any(asked.asks_for(row) for name in asked.groups for row in GROUPS[name].rows):
+        parser.error(f"no row of {', '.join(asked.groups)} has {asked.only!r} in its name")
+    kept = run.run(asked)
     if kept:
         print()
         report.show(kept)

@@ -95,9 +95,10 @@ def module(kind: Callable[..., nn.Module], row: Row, d: Data, **options: Any) ->
         for parameter, weight in zip(made.parameters(), d.weights[:count], strict=True):
             parameter.copy_(weight)
         if row.pattern:
-            made.eval()  # masks are compiled for inference
+            made.eval()
             for seed, mask in enumerate(made.buffers()):
                 mask.copy_(mask_of(row.pattern, mask.shape, row.density, seed))
+            made.compile_sparse()
     return made
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import record
 from bench.groups import CPU, TORCH
+from ltlstm import files
 from ltlstm_kernels.measured import Box, Sizes, Span
 
 FILE = record.ROOT / "ltlstm_kernels" / "measured.py"
@@ -112,5 +113,5 @@ def main(arguments: Sequence[str]) -> None:
         found = boxes(rows, gpu)
         text = source(name, found, text)
         print(f"{name}: {len(found)} boxes from {len(rows)} rows")
-    options.file.write_text(text)
+    files.write_atomically(options.file, text.encode())
     print(f"wrote {options.file}")

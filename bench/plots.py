@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from bench.groups import CPU, LANES_OFF, LANES_ON, OUR_LSTM, TORCH
 from bench.report import Row, ours_of, speed_up, step_us
+from ltlstm import files
 
 # Okabe and Ito's colours, told apart by all eyes.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -195,6 +196,6 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
         figure = plot(rows)
         if figure is not None:
             written.append(folder / f"{name}.png")
-            figure.savefig(written[-1], dpi=120)
+            files.save_figure(written[-1], figure)
             plt.close(figure)
     return written

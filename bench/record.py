@@ -5,8 +5,9 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,12 @@ def facts() -> dict[str, Any]:
 
 def append(path: Path, row: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        file.write(json.dumps(row) + "\n")
+    with open(path, "a+b") as file:
+        cut = file.tell() > 0
+        if cut:  # a run that was killed within a line leaves no end of it
+            file.seek(-1, os.SEEK_END)
+            cut = file.read() != b"\n"
+        file.write(b"\n" * cut + json.dumps(row).encode() + b"\n")
 
 
 def kept(folder: Path, gpu: bool) -> list[dict[str, Any]]:
@@ -83,10 +88,18 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["group"], row["name"], row["mode"], row["threads"]
 
 
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            print(f"{path}:{number}: left out, {error}", file=sys.stderr)
+
+
 def load(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """The newest line of each row, among those from the processor that ran last, in the order of
-    the first run."""
-    lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    the first run. What is no JSON is named on stderr and left out."""
+    lines = [line for path in paths for line in _lines(path)]
     rows = [line for line in lines if "case" in line and line["seconds"]]  # a GPU's has more
     rows.sort(key=lambda row: row["time"])  # stable: lines of one run keep their order
     newest = {_key(row): row for row in rows if row["processor"] == rows[-1]["processor"]}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from bench import gpu_rows, record
 from bench.groups import AUTO, CPU, GROUPS
+from ltlstm import files
 
 Row = dict[str, Any]
 
@@ -155,11 +156,10 @@ def main(arguments: Sequence[str]) -> None:
     loaded = [record.kept(options.results, gpu) for gpu in (False, True)]
     if not any(loaded):
         parser.error(f"no results in {options.results}: run python -m bench first")
-    out.mkdir(parents=True, exist_ok=True)
     for rows in filter(None, loaded):
         show(rows)
         text += [heading(rows), *(table.markdown() for table in tables(rows))]
-    (out / "report.md").write_text("\n\n".join(text) + "\n")
+    files.write_atomically(out / "report.md", ("\n\n".join(text) + "\n").encode())
 
     from bench import plots  # needs matplotlib, which the tables do not
 

@@ -26,6 +26,9 @@ class Options:
     seconds: float
     path: Path
 
+    def asks_for(self, row: Row) -> bool:
+        return self.only in f"{row.name} {row.mode}" and self.quick <= row.quick
+
 
 def _named(results: Results) -> dict[str, Any]:
     return {f"result {i}": t for i, t in enumerate(results)}
@@ -133,7 +136,7 @@ def run(options: Options) -> list[dict[str, Any]]:
         for group in options.groups:
             print(f"\n{group}: {GROUPS[group].title}")
             for row in GROUPS[group].rows:
-                if options.only not in f"{row.name} {row.mode}" or options.quick > row.quick:
+                if not options.asks_for(row):
                     continue
                 for found in measure(row, options.threads, options.seconds):
                     print(line(found), flush=True)

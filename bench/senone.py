@@ -3,11 +3,11 @@
 
 import argparse
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench import record
+from ltlstm.files import write_atomically
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,5 +46,5 @@ def main(arguments: Sequence[str]) -> None:
         record.append(path, row)
     picture = options.results / "sparsity.png"
     if picture.exists():  # not without matplotlib
-        shutil.copyfile(picture, path.with_suffix(".png"))
+        write_atomically(path.with_suffix(".png"), picture.read_bytes())
     print(f"{len(results['scores'])} models and {len(measured['latencies'])} latencies: {path}")

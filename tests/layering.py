@@ -21,9 +21,11 @@ KERNELS = ("ltlstm_kernels", "torch")
 AUTOGRAD = (*KERNELS, "ltlstm.reference")
 FUNCTIONAL = (*AUTOGRAD, "ltlstm.autograd")
 MODULES = (*FUNCTIONAL, "ltlstm.functional")
-SPARSITY = (*MODULES, "ltlstm.modules")
+SPARSITY = (*MODULES, "ltlstm.modules", "ltlstm.files", "ltlstm.arguments")
 IMPORTS = {
     "ltlstm_kernels": ("torch", "triton"),
+    "ltlstm.arguments": (),
+    "ltlstm.files": ("torch",),
     "ltlstm.reference": ("torch",),
     "ltlstm.autograd": AUTOGRAD,
     "ltlstm.functional": FUNCTIONAL,

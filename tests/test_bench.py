@@ -11,8 +11,9 @@ import torch
 
 from bench import __main__ as command
 from bench import contenders, groups, run, timing
-from bench.groups import AUTO, CPU, GROUPS, MV, TORCH, Group, Row, Target
+from bench.groups import AUTO, CPU, DENSE, GROUPS, MV, TORCH, Group, Row, Target
 from bench.timing import Call
+from ltlstm_kernels import sparse
 from tests.cases import Case
 
 SMALL = Case(T=5, N=2, D=3, H=4)
@@ -221,6 +222,14 @@ def test_targets_are_of_two_threads():
     assert [target["ratio"] for target in run._targets(row, 2, timings)] == [1.5, None]
 
 
+def test_a_name_that_no_row_has_is_refused(quiet, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        lines(tmp_path, "--only", "nothing")
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert "no row of all has 'nothing' in its name" in said.err and not said.out
+
+
 def test_an_unknown_group_is_refused(capsys):
     with pytest.raises(SystemExit):
         command.main(["nonesuch"])
@@ -232,3 +241,17 @@ def test_the_help_lists_the_groups_and_commands(capsys):
         command.main(["--help"])
     said = capsys.readouterr().out
     assert all(f"\n  {name} " in said for name in [*GROUPS, *command.COMMANDS])
+
+
+def test_a_row_with_masks_is_of_the_sparse_operator(monkeypatch):
+    row = next(row for row in ROWS if row.pattern)
+    count, forward = [], sparse.h_lstm_sparse_forward
+    monkeypatch.setattr(
+        sparse, "h_lstm_sparse_forward", lambda *a, **o: count.append(1) or forward(*a, **o)
+    )
+    with torch.no_grad():
+        found = contenders.contenders(row, contenders.data(row, row.dtype), threads=1)
+        for name, calls in ((CPU, 1), (DENSE, 0)):
+            count.clear()
+            found[name].call.run()
+            assert len(count) == calls, name

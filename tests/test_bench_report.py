@@ -63,6 +63,17 @@ def test_the_newest_line_of_a_row_counts(tmp_path):
     assert record.load([]) == []
 
 
+def test_a_line_that_was_cut_is_named_and_left_out(tmp_path, capsys):
+    rows = made()
+    path = keep(tmp_path, rows[:3]) / "cpu.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])  # of a run that was killed
+    record.append(path, rows[3])
+    assert [row["name"] for row in record.load([path])] == [
+        row["name"] for row in (*rows[:2], rows[3])
+    ]
+    assert capsys.readouterr().err.startswith(f"{path}:3: left out, ")
+
+
 def test_tables_tell_time_ratio_error_and_whether_a_target_is_reached(tmp_path):
     rows = made(lambda name, row: 1e-3 if name == CPU else 1.7e-3, groups=["forward"])
     rows[1] |= {"auto": "aten"}

@@ -8,7 +8,8 @@ import resource
 import pytest
 import torch
 
-from ltlstm.recipes import checkpoint, files
+from ltlstm import files
+from ltlstm.recipes import checkpoint
 from ltlstm.recipes.checkpoint import CheckpointError, Progress
 
 

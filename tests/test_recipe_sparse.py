@@ -11,6 +11,7 @@ from bench import __main__ as bench
 from ltlstm.recipes import latency, senone, training
 from ltlstm.recipes.models import AcousticModel, ModelSpec, Sparsity
 from ltlstm.recipes.speech import corpus, folder
+from ltlstm_kernels import sparse
 from recipe_data import make_folder, no_bar
 from tolerance import assert_close
 
@@ -120,6 +121,24 @@ def test_every_way_to_run_a_model_gives_its_outputs(kind):
             assert_close(way.output(way.stack(x)[0]), truth.double(), truth + truth.abs() * 1e-7)
     dense = latency.ways_to_run(AcousticModel(ModelSpec("HLSTM", 1, 8), 6, 5))
     assert [name for name, _ in dense] == ["ltlstm.HLSTM"]
+
+
+def test_a_sparse_model_is_also_run_compiled(monkeypatch):
+    model = AcousticModel(ModelSpec("HLSTM", 1, 32, SPARSE), input_size=32, num_classes=5)
+    with torch.no_grad():
+        for mask in model.stack.buffers():
+            mask.copy_(torch.rand(mask.shape) < 0.05)
+    count, forward = [], sparse.h_lstm_sparse_forward
+    monkeypatch.setattr(
+        sparse, "h_lstm_sparse_forward", lambda *a, **o: count.append(1) or forward(*a, **o)
+    )
+    calls = {}
+    with torch.no_grad():
+        for name, way in latency.ways_to_run(model):
+            count.clear()
+            way.stack(torch.randn(7, 1, 32))
+            calls[name] = len(count)
+    assert calls == {"masked": 0, "dense": 0, "compiled sparse": 1, "compacted": 1}
 
 
 def test_latencies_are_of_every_model_and_way():

@@ -146,6 +146,67 @@ def test_what_cannot_be_made_anew_stays():
     assert compact(normed).model[0].out_features == 6
 
 
+def with_forward(module: nn.Module) -> None:
+    whole = module.forward
+    module.forward = lambda x: 2 * whole(x)
+
+
+ADDITIONS = {
+    "nothing": lambda module: None,
+    "hook": lambda module: module.register_forward_hook(lambda m, x, output: 2 * output),
+    "pre-hook": lambda module: module.register_forward_pre_hook(lambda m, x: (2 * x[0],)),
+    "backward hook": lambda module: module.register_full_backward_hook(lambda m, *g: None),
+    "state dict hook": lambda module: module.register_state_dict_post_hook(lambda *a: None),
+    "buffer": lambda module: module.register_buffer("scale", torch.ones(1)),
+    "parameter": lambda module: module.register_parameter("scale", nn.Parameter(torch.ones(1))),
+    "module": lambda module: module.register_module("inner", nn.ReLU()),
+    "forward": with_forward,
+}
+
+
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_what_was_added_to_a_module_is_not_lost(name, place):
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    with torch.no_grad():
+        model[2].weight[:, 0] = 0
+    ADDITIONS[name](model[place])
+    smaller = compact(model).model
+    assert smaller[0].out_features == (5 if name == "nothing" else 6)
+    assert smaller.state_dict().keys() == model.state_dict().keys()
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(smaller(x), model(x))
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_what_a_hook_may_make_of_outputs_keeps_units_alive(place):
+    """Units that would be always 0, or read by none, are neither behind such hooks."""
+    model = nn.Sequential(
+        nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)
+    )
+    with torch.no_grad():
+        model[0].weight[0], model[0].bias[0] = 0, 0  # always 0
+        model[2].weight[0, 1:] = 0  # reads only that
+        model[2].weight[:, 1] = 0  # not read
+        model[4].weight[:, 2] = 0  # not read
+    assert [p.shape[0] for p in compact(model).model.parameters()] == [2, 2, 2, 2, 2]
+    if place % 2:
+        model[place].register_forward_hook(lambda m, x, output: output.roll(1, -1) + 1)
+    else:
+        model[place].register_forward_pre_hook(lambda m, x: (x[0].roll(1, -1) + 1,))
+        model[place].register_forward_hook(lambda m, x, output: output.roll(1, -1) + 1)
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(compact(model).model(x), model(x))
+
+
+def test_a_module_that_stands_twice_stays_one():
+    lstm = ltlstm.HLSTM(4, 4, gate_hidden_size=6)
+    with torch.no_grad():
+        lstm.gate1_weight_l0_mask[:, :, 2] = False
+    smaller = compact(nn.ModuleDict({"a": lstm, "b": lstm})).model
+    assert smaller["a"] is smaller["b"] and smaller["a"].gate_hidden_size == 6
+
+
 def test_a_compact_model_compiles_exports_and_trains_on():
     model, _ = pruned("nn_lstm", "row")
     model = ltlstm.convert_(model)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """GrowPrune's pruning: the stop rule, units that go, rows that aim at fast sizes, the floor."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -37,6 +38,41 @@ def test_a_rejected_network_gives_way_to_the_last_good_one():
     assert not torch.equal(model.stack.weight_hh_l0, kept["model"]["stack.weight_hh_l0"])
 
 
+def test_a_state_that_is_no_tensor_comes_back_too():
+    torch.manual_seed(1)
+    model, counted = sm.mlp(), sm.Counting()
+    model.append(counted)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    schedule = Schedule(prune=0.3, prune_from=1, prune_until=4)
+    answers = iter([True, True, False])
+    sparse = GrowPrune(model, schedule, optimizer, accept=lambda: next(answers))
+    sm.train(model, optimizer, sparse, 3)
+    assert sparse.log[-1]["event"] == "reject" and counted.calls == {"count": 2}
+    sm.train(model, optimizer, sparse, 1)
+    assert counted.calls == {"count": 3}
+
+
+@pytest.mark.parametrize(("shift_at", "kind"), [(2, "h_lstm"), (2, "mlp"), (4, "h_lstm")])
+def test_a_network_rejected_after_the_shift_gives_way_to_the_one_before_it(shift_at, kind):
+    def activation() -> str | float:
+        return model.stack.activation if kind == "h_lstm" else model[1].negative_slope
+
+    answers = iter([True, False])
+    schedule = Schedule(prune=0.3, prune_from=1, prune_until=5, prune_every=2, shift_at=shift_at)
+    model, made, sparse = sm.start(kind, schedule=schedule, accept=lambda: next(answers))
+    before = activation()
+    sm.train(model, made, sparse, 2)
+    assert (activation() == before) == (shift_at > 2)
+    sm.train(model, made, sparse, 1)
+    assert sparse.log[-1]["event"] == "reject" and activation() == before
+    sm.train(model, made, sparse, 3)  # the accepted network changes no more
+    assert activation() == before
+    state = sparse.state_dict()
+    model, _, other = sm.start(kind, schedule=schedule, accept=lambda: True)
+    other.load_state_dict(state)
+    assert activation() == before
+
+
 def test_the_last_pruning_is_judged_in_finish():
     answers = iter([True, True, True, False])
     model, made, sparse = sm.start("mlp", accept=lambda: next(answers))
@@ -48,6 +84,15 @@ def test_the_last_pruning_is_judged_in_finish():
     assert sparse.log[-1]["event"] == "reject" and sparse.log[-1]["live"] == good
     sparse.finish()
     assert list(answers) == [] and sparse.phase == "done"
+
+
+def test_accept_is_always_called_without_gradients():
+    asked = []
+    accept = lambda: asked.append(torch.is_grad_enabled()) or True  # noqa: E731
+    model, made, sparse = sm.start("mlp", accept=accept)
+    sm.train(model, made, sparse, 10)
+    sparse.finish()
+    assert asked == [False] * 4 and torch.is_grad_enabled()
 
 
 def test_a_network_that_is_never_good_enough_is_not_pruned():

@@ -66,6 +66,17 @@ def test_a_stopped_run_goes_on_to_the_same_bits(kind, options):
         assert equal(everything(model, made, sparse), whole), stop
 
 
+@pytest.mark.parametrize("kind", ["nn_lstm", "h_lstm"])
+def test_a_state_in_memory_stays_as_it_was(kind):
+    model, made, sparse = sm.start(kind, rank_by="abs", accept=lambda: True)
+    for steps in (2, 5):  # within a growth period, and where a good network is kept
+        sm.train(model, made, sparse, steps)
+        state = sparse.state_dict()
+        before = copy.deepcopy(state)
+        sm.train(model, made, sparse, 2)
+        assert equal(state, before) and not equal(sparse.state_dict(), before)
+
+
 def test_a_resume_shifts_the_activation():
     model, made, sparse = sm.start("h_lstm")
     sm.train(model, made, sparse, 7)
@@ -75,12 +86,43 @@ def test_a_resume_shifts_the_activation():
     assert other.stack.activation == "relu"
 
 
+def test_fast_sizes_are_those_of_the_state():
+    sparse = sm.start("nn_lstm", granularity="row", fast_sizes=[8, 4])[2]
+    sm.start("nn_lstm", granularity="row", fast_sizes=[4, 8])[2].load_state_dict(
+        sparse.state_dict()
+    )
+    with pytest.raises(ValueError, match=r"state must have fast_sizes .4., got .4, 8."):
+        sm.start("nn_lstm", granularity="row", fast_sizes=[4])[2].load_state_dict(
+            sparse.state_dict()
+        )
+
+
+def test_a_state_without_activations_and_options_is_read():
+    """As format 1 was at first, and as checkpoints that were kept are."""
+    model, made, sparse = sm.start("h_lstm", accept=lambda: sparse.steps < 8)
+    sm.train(model, made, sparse, 7)
+    state = sparse.state_dict()
+    del state["activations"], state["good"]["activations"]
+    del state["rank_by"], state["wake"], state["fast_sizes"], state["readers"]
+    other, made, second = sm.start("h_lstm", accept=lambda: False)
+    second.load_state_dict(state)
+    assert other.stack.activation == "relu"
+    sm.train(other, made, second, 1)
+    assert second.log[-1]["event"] == "reject" and other.stack.activation == "relu"
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         (lambda: sm.start("lstm")[2], "must have shapes {'stack.weight_ih_l0': .40, 7."),
         (lambda: sm.start("nn_lstm", granularity="row")[2], "must have granularity element, got"),
         (lambda: sm.start("nn_lstm", schedule=Schedule())[2], "must have schedule {'seed': 0.4"),
+        (lambda: sm.start("nn_lstm", rank_by="abs")[2], "must have rank_by sum, got abs"),
+        (lambda: sm.start("nn_lstm", wake="step")[2], "must have wake zero, got step"),
+        (
+            lambda: sm.start("nn_lstm", readers={"stack": ["output"]})[2],
+            "must have readers {}, got {'stack': .'output'.}",
+        ),
     ],
 )
 def test_a_state_of_another_run_is_refused_and_changes_nothing(change, text):
@@ -197,54 +239,6 @@ def test_a_state_may_come_from_another_device(device):
     second.load_state_dict(state)  # its masks and sums are on the CPU
     assert all(mask.device.type == device for mask in second.masks.values())
     assert all(torch.equal(mask.cpu(), sparse.masks[n]) for n, mask in second.masks.items())
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"seed": 1.5}, r"seed must be a number in \[0, 1\], got 1.5"),
-        ({"prune": -0.1}, r"prune must be a number in \[0, 1\], got -0.1"),
-        ({"grow": True}, r"grow must be a number in \[0, 1\], got True"),
-        ({"floor": math.nan}, r"floor must be .* got nan"),
-        ({"grow_from": 5, "grow_until": 4}, "grow_until must be an integer >= grow_from = 5, got"),
-        ({"prune_from": 9, "prune_until": 3}, "prune_until must be an integer >= prune_from = 9"),
-        ({"prune_every": 0}, "prune_every must be an integer >= 1, got 0"),
-        ({"prune_from": 1.0}, "prune_from must be an integer >= 0, got 1.0"),
-        ({"shift_at": -1}, "shift_at must be an integer >= 0, got -1"),
-        ({"grow": 0.1, "grow_until": 9}, "seed must be less than 1 where growth follows"),
-        (
-            {"seed": 0.5, "grow": 0.1, "grow_until": 9, "prune": 0.1, "prune_until": 9},
-            "prune_from must be an integer >= grow_until = 9, got 0",
-        ),
-        (
-            {"seed": 0.5, "grow": 0.1, "grow_from": 4, "grow_until": 5, "grow_every": 2},
-            "grow_until must leave time for a growth after grow_from [+] grow_every = 6, got 5",
-        ),
-    ],
-)
-def test_a_schedule_that_makes_no_sense_is_refused(arguments, text):
-    with pytest.raises(ValueError, match=f"Schedule: {text}"):
-        Schedule(**arguments)
-
-
-@pytest.mark.parametrize("arguments", [{"target": 0}, {"target": 0.5, "grown": 0.4, "seed": 0.3}])
-def test_a_schedule_without_a_way_to_its_target_is_refused(arguments):
-    with pytest.raises(ValueError, match="Schedule.over: target and seed must be in"):
-        Schedule.over(100, **arguments)
-
-
-@pytest.mark.parametrize("steps", [20, 300, 1500])
-def test_a_schedule_over_a_training_reaches_its_target_in_time(steps):
-    schedule = Schedule.over(steps, 0.05, seed=0.3, grown=0.5)
-    grown = [step for step in range(steps + 1) if schedule.grows(step)]
-    pruned = [step for step in range(steps + 1) if schedule.prunes(step)]
-    assert math.isclose(0.3 + len(grown) * schedule.grow, 0.5)
-    assert math.isclose(0.5 * (1 - schedule.prune) ** len(pruned), 0.05)
-    assert grown[-1] <= pruned[0] and pruned[-1] == schedule.end < steps
-    assert len(pruned) == schedule.prunings
-    phases = [schedule.phase(step) for step in range(steps)]
-    order = [phase for k, phase in enumerate(phases) if k == 0 or phases[k - 1] != phase]
-    assert [p for p in ("seed", "grow", "train", "prune", "done") if p in order] == order
 
 
 def test_the_report_names_every_weight():

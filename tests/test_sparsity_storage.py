@@ -73,8 +73,51 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     save(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2)))
     with pytest.raises(ValueError, match="sizes must be of the model's modules, got ''"):
         load(tmp_path / "b.pt", nn.Linear(3, 2))
+    hooked = nn.Sequential(nn.Linear(5, 2))
+    hooked[0].register_forward_hook(lambda m, x, output: 2 * output)
+    with pytest.raises(
+        ValueError, match="0 must be plain to get other sizes, got a Linear: it has"
+    ):
+        load(tmp_path / "b.pt", hooked)
     with pytest.raises(RuntimeError, match="state_dict"):
         load(tmp_path / "b.pt", nn.Sequential(nn.Linear(3, 2, bias=False)))
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_tied_weights_and_views_go_through_a_file(name, tmp_path):
+    def made() -> nn.Module:
+        model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.LayerNorm(3))
+        model[2].weight = model[0].weight
+        both = torch.randn(6)  # two buffers over one memory
+        model.register_buffer("low", both[:4])
+        model.register_buffer("high", both[2:])
+        return model
+
+    model, other = made(), made()
+    save(tmp_path / name, model)
+    found = load(tmp_path / name, other)
+    assert found[2].weight is found[0].weight
+    assert all(torch.equal(v, found.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_a_state_that_is_no_tensor_goes_through_a_file(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 2), sm.Counting())
+    model(torch.ones(1, 3))
+    save(tmp_path / "a.pt", model)
+    found = load(tmp_path / "a.pt", nn.Sequential(nn.Linear(3, 2), sm.Counting()))
+    assert found[1].calls == {"count": 1} and torch.equal(found[0].weight, model[0].weight)
+    text = "sparsity.save: 1._extra_state must be a tensor in a .safetensors file, got a dict"
+    with pytest.raises(TypeError, match=text):
+        save(tmp_path / "a.safetensors", model)
+
+
+def test_a_hook_stays_where_only_the_activation_is_another(tmp_path):
+    shifted, plain = (ltlstm.HLSTM(3, 4, activation=name) for name in ("relu", "leaky_relu"))
+    save(tmp_path / "a.pt", shifted)
+    plain.register_forward_hook(lambda m, x, output: (2 * output[0], output[1]))
+    found, x = load(tmp_path / "a.pt", plain), torch.randn(5, 2, 3)
+    assert (found.activation, plain.activation) == ("relu", "leaky_relu")
+    assert torch.equal(found(x)[0], 2 * shifted(x)[0])
 
 
 @given(

@@ -7,7 +7,16 @@ from torch import nn
 
 import ltlstm
 import sparse_models as sm
-from ltlstm.sparsity import GRANULARITIES, GrowPrune, Schedule, find_weights, grow
+from ltlstm.sparsity import (
+    GRANULARITIES,
+    GrowPrune,
+    Schedule,
+    block_sparse,
+    find_weights,
+    from_tensors,
+    grow,
+    to_tensors,
+)
 from ltlstm.sparsity.held import optimizer_state
 
 
@@ -220,6 +229,25 @@ def test_a_model_that_moves_takes_its_masks_along(device):
         made.step()
         sparse.step()
     assert_zero_where_dormant(model, made, sparse)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("kind", ["conv", "deep_h_lstm"])
+def test_another_default_device_changes_nothing(kind, granularity):
+    """On meta whatever is made without naming a device, and then read, fails."""
+    readers = None if kind == "conv" else {"stack": ["output"]}
+    options = {"granularity": granularity, "readers": readers, "schedule": Schedule(seed=0.5)}
+    expected = sm.start(kind, **options)[2].masks
+    model, made, _ = sm.start(kind)
+    schedule = Schedule(seed=0.5, prune=0.2, prune_from=1, prune_until=1)
+    with torch.device("meta"):
+        sparse = GrowPrune(model, schedule, made, granularity=granularity, readers=readers)
+        assert all(torch.equal(mask, expected[name]) for name, mask in sparse.masks.items())
+        sparse.step()
+        smaller = sparse.compact().model
+        blocks = from_tensors(to_tensors(block_sparse(smaller)))
+        assert all(blocks[weight.name].dense().is_cpu for weight in find_weights(smaller))
+    assert smaller(sm.batch(0)[0]).is_cpu
 
 
 def test_tied_weights_are_one():

@@ -3,16 +3,14 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ltlstm import functional
-from ltlstm.modules.compiled import compiled_weights
-from ltlstm.modules.gates import GateMLPs
+from ltlstm.modules.compiled import SparseGates
 from ltlstm.modules.recurrent import Recurrent, State
 
 
-class HLSTM(GateMLPs, Recurrent):
+class HLSTM(SparseGates, Recurrent):
     """A stack of LSTMs in which each gate is an MLP of its own over ``[x_t, h_{t-1}]``.
 
     nn.LSTM's signature, shapes and errors (:class:`ltlstm.LSTM` has them, ``lengths``, ``reset``
@@ -40,8 +38,8 @@ class HLSTM(GateMLPs, Recurrent):
         dense_gradients: False. While True, the gradients of the weights are those of the weights in
             use at every position, dormant ones included, which is what growth ranks them by.
 
-    Inference: in eval mode and without gradients, on the CPU, weights whose masks leave little are
-    compiled for kernels that skip the rest: :meth:`compile_sparse`.
+    Inference on the CPU: :meth:`compile_sparse` packs weights whose masks leave little for kernels
+    that skip the rest; without it each call masks them.
 
     Raises, beyond LSTM's: TypeError, ValueError for arguments above that do not fit.
 
@@ -95,16 +93,8 @@ class HLSTM(GateMLPs, Recurrent):
     def _time_weights(self) -> list[Tensor]:
         return [self.weight_in_use(name) for name in self._flat_weights_names]
 
-    def _compiled(self, input: Tensor) -> list[Tensor]:
-        return compiled_weights(self, self._flat_weights_names, input)
-
-    @torch.no_grad()
-    def compile_sparse(self) -> bool:
-        """Compiles the masked weights for inference on the CPU, as the first call in eval mode
-        without gradients otherwise would; says whether such calls will use them, which they do
-        where masks are sparse enough to pay. After a change they are compiled again."""
-        weight = self._first_weight
-        return bool(self._compiled(weight.new_empty(0)))
+    def _gate_names(self) -> list[str]:
+        return self._flat_weights_names
 
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
@@ -112,7 +102,7 @@ class HLSTM(GateMLPs, Recurrent):
     ) -> tuple[Any, ...]:  # fmt: skip
         options = self._options()
         del options["projected"]
-        compiled = [] if return_states else self._compiled(input)
+        compiled = [] if return_states else self._compiled_for(input)
         weights = super()._time_weights() if compiled else self._time_weights()
         return functional.h_lstm(
             input, hx, weights, compiled=compiled, **options, gate_dropout=self.gate_dropout,
@@ -124,7 +114,7 @@ class HLSTM(GateMLPs, Recurrent):
         return f"{super().extra_repr()}, {self._gates_repr()}"
 
 
-class HLSTMCell(GateMLPs):
+class HLSTMCell(SparseGates):
     """One time step of one layer of an :class:`HLSTM`.
 
     Args:
@@ -166,6 +156,9 @@ class HLSTMCell(GateMLPs):
     def reset_parameters(self) -> None:
         self._start()
 
+    def _gate_names(self) -> list[str]:
+        return self._names
+
     def forward(self, input: Tensor, hx: State | None = None) -> State:
         """The next ``(h, c)``."""
         self._check(input, hx)
@@ -174,8 +167,8 @@ class HLSTMCell(GateMLPs):
         if hx is not None:
             state = (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
             state = state if batched else (state[0].unsqueeze(0), state[1].unsqueeze(0))
-        compiled = compiled_weights(self, self._names, input)
-        given = getattr if compiled else GateMLPs.weight_in_use
+        compiled = self._compiled_for(input)
+        given = getattr if compiled else SparseGates.weight_in_use
         _, (h, c) = functional.h_lstm(
             x.unsqueeze(0), state, [given(self, name) for name in self._names], compiled=compiled,
             bias=self.bias is not None, gate_dropout=self.gate_dropout, activation=self.activation,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from ltlstm.recipes import files
+from ltlstm import files
 from ltlstm.sparsity import GrowPrune
 
 FORMAT = 1

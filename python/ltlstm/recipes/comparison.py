@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from ltlstm.recipes import checkpoint, decoding, files, latency, plots, report, scoring
+from ltlstm import files
+from ltlstm.recipes import checkpoint, decoding, latency, plots, report, scoring
 from ltlstm.recipes.checkpoint import CheckpointError, Progress
 from ltlstm.recipes.console import Console
 from ltlstm.recipes.models import AcousticModel, ModelSpec

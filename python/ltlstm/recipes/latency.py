@@ -80,7 +80,7 @@ def ways_to_run(model: AcousticModel) -> list[tuple[str, AcousticModel]]:
     if model.spec.sparsity is None:
         ways = [(f"ltlstm.{model.spec.kind}", plain)]
     elif isinstance(stack, HLSTM):
-        masked = copy.deepcopy(stack).train()  # in training nothing is compiled
+        masked = copy.deepcopy(stack)  # a copy has nothing compiled
         ways = [("masked", _with_stack(plain, masked)), ("dense", _with_stack(plain, dense(stack)))]
         if stack.compile_sparse():
             ways.append(("compiled sparse", plain))
@@ -89,7 +89,10 @@ def ways_to_run(model: AcousticModel) -> list[tuple[str, AcousticModel]]:
     if isinstance(stack, LSTM):
         ways.append(("nn.LSTM", _with_stack(plain, stack.to_torch())))
     if model.spec.sparsity is not None:
-        ways.append(("compacted", cast(AcousticModel, compact(plain, READERS).model)))
+        smaller = cast(AcousticModel, compact(plain, READERS).model)
+        if isinstance(smaller.stack, HLSTM):
+            smaller.stack.compile_sparse()
+        ways.append(("compacted", smaller))
     return ways
 
 

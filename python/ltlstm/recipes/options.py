@@ -8,6 +8,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
+from ltlstm.arguments import positive, share, span
 from ltlstm.recipes.models import ModelSpec, Sparsity, default_specs, hidden_gate_specs
 from ltlstm.sparsity import GRANULARITIES
 
@@ -48,27 +49,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--depth",
-        type=_positive,
+        type=positive,
         metavar="LAYERS",
         help="layers of the deep models (6), or of the stack beside an HLSTM (2)",
     )
     add(
         "--width",
-        type=_positive,
+        type=positive,
         metavar="CELLS",
         help="cells in each of their layers (96; 192 with --model hlstm); the shallow LSTM has "
         "twice as many",
     )
     add(
         "--hlstm-width",
-        type=_positive,
+        type=positive,
         default=512,
         metavar="CELLS",
         help="cells of the HLSTM, which has one layer (512)",
     )
     add(
         "--gate-width",
-        type=_positive,
+        type=positive,
         default=64,
         metavar="UNITS",
         help="width of the hidden layers in its gates (64)",
@@ -87,18 +88,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     ):
         sparse.add_argument(
             name,
-            type=_share,
+            type=share,
             default=value,
             metavar="SHARE",
             help=f"of weights that are live {what} ({value})",
         )
-    for name, span in (("--grow", Sparsity.grow_share), ("--prune", Sparsity.prune_share)):
+    for name, usual in (("--grow", Sparsity.grow_share), ("--prune", Sparsity.prune_share)):
         sparse.add_argument(
             name,
-            type=_span,
-            default=span,
+            type=span,
+            default=usual,
             metavar="FROM:UNTIL",
-            help=f"shares of the training between which it {name[2:]}s ({span[0]}:{span[1]})",
+            help=f"shares of the training between which it {name[2:]}s ({usual[0]}:{usual[1]})",
         )
     sparse.add_argument(
         "--granularity",
@@ -108,7 +109,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     sparse.add_argument(
         "--distill",
-        type=_share,
+        type=share,
         default=Sparsity.distill,
         metavar="SHARE",
         help="share of the sparse models' loss that is their distance from the dense stack's "
@@ -122,14 +123,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--steps",
-        type=_positive,
+        type=positive,
         metavar="N",
         help=f"training steps of each model ({DEFAULT.steps}; {GROW_PRUNE_STEPS} with "
         "--grow-prune)",
     )
     add(
         "--seeds",
-        type=_positive,
+        type=positive,
         metavar="N",
         help=f"runs of each model, averaged (1; {GROW_PRUNE_SEEDS} with --grow-prune)",
     )
@@ -161,47 +162,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--top",
-        type=_positive,
+        type=positive,
         default=7600,
         metavar="HZ",
         help="highest frequency of the features (7600 Hz); half a file's sampling rate at most",
     )
     add(
         "--threads",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="threads in training (1); another number gives slightly other results",
     )
     add(
         "--save-every",
-        type=_positive,
+        type=positive,
         default=100,
         metavar="STEPS",
         help="steps between checkpoints (100)",
     )
     return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
-    return value
-
-
-def _span(text: str) -> tuple[float, float]:
-    first, last = (_share(part) for part in text.split(":"))
-    if first >= last:
-        raise argparse.ArgumentTypeError(f"must be shares in order, got {text}")
-    return first, last
 
 
 def specs(options: argparse.Namespace) -> list[ModelSpec]:

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import io
 import pathlib
 from typing import Any
 
-from ltlstm.recipes import files
+from ltlstm import files
 from ltlstm.recipes.checkpoint import Progress
 
 Runs = dict[str, list[Progress]]  # by model, one for each seed
@@ -21,11 +20,8 @@ def write_plots(runs: Runs, folder: pathlib.Path) -> list[pathlib.Path]:
     if any(progress.live for seeds in runs.values() for progress in seeds):
         pictures["sparsity"] = _sparsity
     for name, draw in pictures.items():
-        buffer = io.BytesIO()
-        figure = draw(runs)
-        figure.savefig(buffer, format="png", dpi=120)
         path = folder / f"{name}.png"
-        files.write_atomically(path, buffer.getvalue())
+        files.save_figure(path, draw(runs))
         written.append(path)
     return written
 

@@ -15,10 +15,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from ltlstm.files import cache_folder
 from ltlstm.recipes.checkpoint import CheckpointError
 from ltlstm.recipes.comparison import Plan, compare, measure_again
 from ltlstm.recipes.console import Console
-from ltlstm.recipes.files import cache_folder
 from ltlstm.recipes.models import ModelSpec
 from ltlstm.recipes.options import (
     DEFAULT,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ltlstm.modules.h_lstm import HLSTM
 from ltlstm.sparsity.counts import Count, count, in_use
+from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import is_resizable, replaced, resized, sizes_of
 from ltlstm.sparsity.units import Graph, Readers
 from ltlstm.sparsity.weights import find_weights
@@ -30,9 +31,10 @@ def compact(model: nn.Module, readers: Readers | None = None) -> Compact:
 
     Modules stay what they are, in smaller sizes, so the result trains, exports and compiles as
     before. Outputs agree to rounding. The sizes of nn.Linear, ungrouped convolutions, nn.LSTM,
-    ltlstm.LSTM and HLSTM change, of plain ones with parameters of their own; a stack keeps one
-    hidden size, and an HLSTM one gate width, so the layer and gate with the most live units decide.
-    States passed in or given back have the smaller sizes.
+    ltlstm.LSTM and HLSTM change, of plain ones with parameters of their own: what has hooks,
+    buffers that are no masks, a parametrization or another forward, or stands in two places, stays
+    as it is. A stack keeps one hidden size, and an HLSTM one gate width, so the layer and gate with
+    the most live units decide. States passed in or given back have the smaller sizes.
 
     Args:
         readers: which modules alone read a module's output, as for GrowPrune. A module whose
@@ -80,7 +82,7 @@ class _Plan:
         alive = [self.alive.get(each) for each in sets]
         fixed = not may or any(a is None for a in alive) or any(self.open[each] for each in sets)
         if fixed:
-            return [torch.arange(size) for _ in sets]
+            return [torch.arange(size, device=CPU) for _ in sets]
         masks = [a.cpu() for a in alive if a is not None]
         width = max(least, *(int(mask.sum()) for mask in masks))
         # The live ones first, then, to fill up, dead ones: all zero.
@@ -114,7 +116,7 @@ class _Plan:
         """The inputs that stay: what its feeder keeps."""
         feeder = self.feeder.get(name)
         if feeder is None or not self._shrinks(feeder):
-            return torch.arange(size)
+            return torch.arange(size, device=CPU)
         return _side_by_side(self.outputs(feeder), size)
 
     def _directions(self, module: nn.RNNBase) -> int:

@@ -89,7 +89,11 @@ class Gradients:
         return {name: total / self._count for name, total in self._sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums, "absolute": self._absolute, "count": self._count}
+        sums, absolute = (
+            {name: total.clone() for name, total in each.items()}
+            for each in (self._sums, self._absolute)
+        )
+        return {"sums": sums, "absolute": absolute, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         def loaded(sums: Sums) -> Sums:

@@ -27,6 +27,7 @@ from ltlstm.sparsity.layout import Layout, check_fraction
 
 GRANULARITIES = ("element", "bank", "16x1", "block16", "block32", "row", "column")
 BANK = 32  # columns
+CPU = torch.device("cpu")  # named, for torch may have another default
 TILES = {"element": (1, 1), "16x1": (16, 1), "block16": (16, 16), "block32": (32, 32)}
 
 
@@ -69,8 +70,9 @@ def spread(groups: Tensor, layout: Layout, granularity: str) -> Tensor:
 
 
 def group_sizes(layout: Layout, granularity: str, device: torch.device | None = None) -> Tensor:
-    """Weights in each group, (bins, groups) float32; 0 for what only pads a bank."""
-    ones = torch.ones(layout.gates, layout.rows, layout.columns, device=device)
+    """Weights in each group, (bins, groups) float32, on the CPU unless a device
+    is named; 0 for what only pads a bank."""
+    ones = torch.ones(layout.gates, layout.rows, layout.columns, device=device or CPU)
     return pool(ones, layout, granularity)
 
 
@@ -128,7 +130,7 @@ def seed(
     check_granularity("seed", granularity)
     sizes = group_sizes(layout, granularity)
     present = sizes > 0
-    score = torch.rand(sizes.shape, generator=generator)
+    score = torch.rand(sizes.shape, generator=generator, device=CPU)
     if granularity == "bank":
         cover = _cover_banks(layout, generator)
         count = max(1, share_of(BANK, fraction))
@@ -139,18 +141,18 @@ def seed(
         cover = _cover_grid(layout, granularity, generator)
         count = max(int(cover.sum()), share_of(sizes.numel(), fraction))
     live = take_highest(score + cover.float(), present, count)
-    return spread(live, layout, granularity).to(device)
+    return spread(live, layout, granularity).to(device or CPU)
 
 
 def _cover_grid(layout: Layout, granularity: str, generator: torch.Generator | None) -> Tensor:
     """max(r, c) groups of each gate's r x c grid that meet every row and every column."""
     height, width = TILES[granularity]
     r, c = -(-layout.rows // height), -(-layout.columns // width)
-    cover = torch.zeros(layout.gates, r, c, dtype=torch.bool)
-    k = torch.arange(max(r, c))
+    cover = torch.zeros(layout.gates, r, c, dtype=torch.bool, device=CPU)
+    k = torch.arange(max(r, c), device=CPU)
     for gate in cover:
-        rows = torch.randperm(r, generator=generator)[k % r]
-        columns = torch.randperm(c, generator=generator)[k % c]
+        rows = torch.randperm(r, generator=generator, device=CPU)[k % r]
+        columns = torch.randperm(c, generator=generator, device=CPU)[k % c]
         gate[rows, columns] = True
     return cover.view(1, -1)
 
@@ -158,8 +160,8 @@ def _cover_grid(layout: Layout, granularity: str, generator: torch.Generator | N
 def _cover_banks(layout: Layout, generator: torch.Generator | None) -> Tensor:
     """A row for each column, spread so that no bank needs more than ceil(32 / rows)."""
     banks = -(-layout.columns // BANK)
-    cover = torch.zeros(layout.gates, layout.rows, banks, BANK, dtype=torch.bool)
-    order = torch.rand(layout.gates, banks, BANK, generator=generator).argsort(-1)
-    first = torch.randint(layout.rows, (layout.gates, banks, 1), generator=generator)
+    cover = torch.zeros(layout.gates, layout.rows, banks, BANK, dtype=torch.bool, device=CPU)
+    order = torch.rand(layout.gates, banks, BANK, generator=generator, device=CPU).argsort(-1)
+    first = torch.randint(layout.rows, (layout.gates, banks, 1), generator=generator, device=CPU)
     cover.scatter_(1, ((order + first) % layout.rows)[:, None], True)
     return cover.view(-1, BANK)

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from ltlstm import files
+from ltlstm.arguments import positive, share
 from ltlstm.modules import HLSTM, LSTM
 
 MODULES: dict[str, Callable[..., nn.Module]] = {"lstm": LSTM, "nn_lstm": nn.LSTM, "hlstm": HLSTM}
@@ -118,7 +120,7 @@ def plot(points: Sequence[Point], fast: Sequence[int], title: str, path: pathlib
     axes.set(xlabel="hidden size", ylabel="us a step", title=title, ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    files.save_figure(path, figure)
 
 
 def sizes_from(text: str) -> list[int]:
@@ -136,11 +138,17 @@ def sizes_from(text: str) -> list[int]:
     return found
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
+def device(text: str) -> str:
+    """One that this machine has."""
+    try:
+        torch.empty(0, device=text)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        # torch's own words: the first line, without what follows it.
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(
+            f"must be a device of this machine, got {text}: {reason}"
+        ) from error
+    return text
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -158,15 +166,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="A:B:STEP",
         help="hidden sizes (32:512:16), or a list with commas",
     )
-    add("--input", type=_positive, metavar="D", help="inputs (as many as the hidden size)")
-    add("--batch", type=_positive, default=1, metavar="N", help="rows at a time (1)")
-    add("--steps", type=_positive, default=50, metavar="T", help="time steps in a call (50)")
-    add("--rounds", type=_positive, default=11, metavar="R", help="calls of each size (11)")
-    add("--threads", type=_positive, metavar="N", help="threads (torch's default)")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    add("--input", type=positive, metavar="D", help="inputs (as many as the hidden size)")
+    add("--batch", type=positive, default=1, metavar="N", help="rows at a time (1)")
+    add("--steps", type=positive, default=50, metavar="T", help="time steps in a call (50)")
+    add("--rounds", type=positive, default=11, metavar="R", help="calls of each size (11)")
+    add("--threads", type=positive, metavar="N", help="threads (torch's default)")
+    add(
+        "--device",
+        type=device,
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="cpu or cuda",
+    )
     add(
         "--tolerance",
-        type=float,
+        type=share,
         default=0.02,
         metavar="SHARE",
         help="a larger size this much slower counts as no slower (0.02)",
@@ -206,8 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts: dict[str, Any] = {"title": title, "fast_sizes": fast}
     facts["points"] = [point._asdict() for point in points]
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "profile.json").write_text(json.dumps(facts, indent=1))
+        files.write_atomically(options.out / "profile.json", json.dumps(facts, indent=1).encode())
         plot(points, fast, title, options.out / "profile.png")
     except ImportError:
         print(f"no plot: matplotlib is not installed ({sys.executable} -m pip install matplotlib)")

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.utils.parametrize import type_before_parametrizations
 
+from ltlstm.modules.foreign import obstacle
+from ltlstm.modules.gates import MASK
 from ltlstm.modules.h_lstm import HLSTM
 from ltlstm.modules.lstm import LSTM
 from ltlstm.modules.recurrent import TorchLSTM
@@ -31,10 +32,41 @@ STACK = ("num_layers", "batch_first", "dropout", "bidirectional")
 GATES = ("gate_num_layers", "gate_dropout", "activation")
 
 
+# What a module holds beside its constructor's arguments, parameters and masks.
+HOOKS = (
+    "_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks",
+    "_state_dict_pre_hooks", "_state_dict_hooks", "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+def addition(module: nn.Module) -> str | None:
+    """What would be lost of a module that is made anew; None where nothing would."""
+    found = obstacle(module, type(module))
+    if found is not None:
+        return found
+    known = {"weight", "bias", *getattr(module, "_flat_weights_names", ())}
+    masks = {name + MASK for name in known} if isinstance(module, HLSTM) else set()
+    for what, names in (
+        ("hooks", [name for hooks in HOOKS for name in getattr(module, hooks)]),
+        ("parameters", module._parameters.keys() - known),
+        ("buffers", module._buffers.keys() - masks),
+        ("modules", module._modules),
+    ):
+        if names:
+            return f"it has {what} that were added to it"
+    return None
+
+
 def is_resizable(model: nn.Module, name: str) -> bool:
-    """Whether the module can be made anew: a plain one, with parameters of its own."""
+    """Whether the module can be made anew: a plain one, in one place of the model, to which nothing
+    was added, with parameters of its own."""
     module = model.get_submodule(name)
     if type(module) not in RESIZABLE or getattr(module, "groups", 1) != 1:
+        return False
+    if addition(module) is not None:
+        return False
+    if sum(other is module for _, other in model.named_modules(remove_duplicate=False)) > 1:
         return False
     places = [
         (id(p), other)
@@ -44,8 +76,7 @@ def is_resizable(model: nn.Module, name: str) -> bool:
     ]
     own = [parameter for parameter, place in places if place is module]
     shared = [parameter for parameter, place in places if place is not module]
-    plain = type_before_parametrizations(module) is type(module)
-    return plain and len(set(own)) == len(own) and set(own).isdisjoint(shared)
+    return len(set(own)) == len(own) and set(own).isdisjoint(shared)
 
 
 def sizes_of(module: nn.Module) -> Sizes:
@@ -103,9 +134,19 @@ def with_sizes(model: nn.Module, sizes: Mapping[str, Options]) -> nn.Module:
     if own.keys() != sizes.keys():
         differing = sorted(own.keys() ^ sizes.keys())[0]
         raise ValueError(f"sparsity: sizes must be of the model's modules, got {differing!r}")
-    changed = {
-        name: resized(model.get_submodule(name), wanted)
-        for name, wanted in sizes.items()
-        if wanted != own[name]
-    }
-    return replaced(model, changed)
+    changed = {}
+    for name, wanted in sizes.items():
+        module = model.get_submodule(name)
+        if any(wanted[size] != value for size, value in sizes_of(module).items()):
+            lost = addition(module)
+            if lost is not None:
+                raise ValueError(
+                    f"sparsity: {name or 'model'} must be plain to get other sizes, got a "
+                    f"{type(module).__name__}: {lost}"
+                )
+            changed[name] = resized(module, wanted)
+    made = replaced(model, changed)
+    for name, wanted in sizes.items():
+        if "activation" in wanted:
+            made.get_submodule(name).activation = wanted["activation"]
+    return made

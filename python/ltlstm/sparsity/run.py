@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far a grow-and-prune training is: what changes from step to step, beside masks and sums."""
+"""How far a grow-and-prune training is, and what a state of it must agree with."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
+
+from ltlstm.sparsity.schedule import Schedule
+from ltlstm.sparsity.weights import Weight
+
+FORMAT = 1
+# What the first states of that format did not hold, as checkpoints that were kept do not.
+SINCE = ("rank_by", "wake", "fast_sizes", "readers")
 
 
 @dataclasses.dataclass
 class Run:
-    """Plain values only, so that it goes through any checkpoint."""
+    """What changes from step to step beside masks and sums; plain values, for any checkpoint."""
 
     steps: int = 0  # done
     growths: int = 0
@@ -24,8 +32,26 @@ class Run:
         return {**vars(self), "bases": dict(self.bases), "log": list(self.log)}
 
 
+def facts(
+    schedule: Schedule,
+    granularity: str,
+    weights: Mapping[str, Weight],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a state must agree with."""
+    return {
+        "format": FORMAT,
+        "schedule": dataclasses.asdict(schedule),
+        "granularity": granularity,
+        "shapes": {name: list(weight.parameter.shape) for name, weight in weights.items()},
+        **options,
+    }
+
+
 def check_state(state: Any, own: dict[str, Any]) -> None:
     """ValueError for a state whose facts about model and schedule are others than one's own."""
     for name, value in own.items():
+        if name in SINCE and name not in state:
+            continue
         if state.get(name) != value:
             raise ValueError(f"GrowPrune: state must have {name} {value}, got {state.get(name)}")

@@ -22,8 +22,9 @@ class Schedule:
             follows every ``grow_every`` steps, last at ``grow_until``.
         shift_at: step after which leaky ReLUs become ReLUs; None for never.
         prune: beta, the fraction of a weight's live groups that each pruning drops.
-        prune_from, prune_until, prune_every: pruning after step ``prune_from`` and then every
-            ``prune_every``, last at ``prune_until``; between them the network is retrained.
+        prune_from, prune_until, prune_every: pruning after step ``prune_from``, 1 or later, and
+            then every ``prune_every``, last at ``prune_until``; between them the network is
+            retrained.
         floor: no weight is pruned to a lower density than this.
 
     Raises:
@@ -56,6 +57,8 @@ class Schedule:
             self._check("shift_at", self.shift_at, 0)
         if self.grow > 0 and self.prune > 0:
             self._check("prune_from", self.prune_from, self.grow_until, "grow_until")
+        if self.prune > 0:  # steps count from 1
+            self._check("prune_from", self.prune_from, 1)
         if self.grow > 0 and self.seed == 1:
             raise ValueError("Schedule: seed must be less than 1 where growth follows, got 1")
         if self.grow > 0 and self.grow_until - self.grow_from < self.grow_every:
@@ -66,9 +69,7 @@ class Schedule:
 
     @staticmethod
     def _check(name: str, value: object, least: int, of: str = "") -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            bound = f"{of} = {least}" if of else f"{least}"
-            raise ValueError(f"Schedule: {name} must be an integer >= {bound}, got {value!r}")
+        _check_integer("Schedule", name, value, least, of)
 
     def collects(self, step: int) -> bool:
         """Whether the gradients of this step (the first is 1) count for a growth."""
@@ -126,26 +127,41 @@ class Schedule:
         Args:
             seed, grown: densities at the start and after growth; equal ones mean no growth. From
                 them follow alpha, and from ``grown`` and ``target`` beta.
-            growths, prunings: how often.
-            grow_share, prune_share: the parts of the training in which they happen; the activation
-                shifts after growth. What remains at the end retrains the pruned network.
+            growths, prunings: how often; a training of few steps has room for fewer.
+            grow_share, prune_share: the parts of the training in which they happen, growth before
+                pruning, ``(first, last)`` with 0 <= first < last <= 1; the activation shifts at the
+                first pruning. What remains at the end retrains the pruned network.
+
+        Raises:
+            ValueError: densities or shares out of their order or range, counts that are no
+                integers from 1 on.
         """
+        for name, count in (("steps", steps), ("growths", growths), ("prunings", prunings)):
+            _check_integer("Schedule.over", name, count, 1)
         for name, value in (("target", target), ("seed", seed), ("grown", grown)):
             check_fraction("Schedule.over", name, value)
+        growing = grown > seed
+        _check_share("prune_share", prune_share)
+        if growing:
+            _check_share("grow_share", grow_share)
+            if grow_share[1] > prune_share[0]:
+                raise ValueError(
+                    f"Schedule.over: prune_share must begin after grow_share {grow_share}, got "
+                    f"{prune_share}"
+                )
         if not 0 < target <= grown or seed > grown:
             raise ValueError(
                 f"Schedule.over: target and seed must be in (0, grown], got {target} and {seed} of "
                 f"{grown}"
             )
-        grow_from, grow_span = _span(steps, grow_share)
-        prune_from, prune_span = _span(steps, prune_share)
-        # A training of a few steps has room for fewer.
-        growths = max(1, min(growths, grow_span))
+        grow_from, grow_last = (int(steps * part) for part in grow_share)
+        prune_from, prune_last = (int(steps * part) for part in prune_share)
+        growths = max(1, min(growths, grow_last - grow_from))
+        grow_every = max(1, (grow_last - grow_from) // growths)
+        prune_from = max(1, prune_from, grow_from + growths * grow_every if growing else 0)
+        prune_span = max(0, prune_last - prune_from)
         prunings = max(1, min(prunings, prune_span))
-        grow_every = max(1, grow_span // growths)
         prune_every = max(1, prune_span // max(1, prunings - 1))
-        growing = grown > seed
-        prune_from = max(prune_from, grow_from + growths * grow_every if growing else 0)
         return cls(
             seed=seed,
             grow=(grown - seed) / growths if growing else 0.0,
@@ -160,7 +176,16 @@ class Schedule:
         )
 
 
-def _span(steps: int, share: tuple[float, float]) -> tuple[int, int]:
-    """First step and number of steps of a part of the training."""
-    first, last = (int(steps * part) for part in share)
-    return first, last - first
+def _check_integer(op: str, name: str, value: object, least: int, of: str = "") -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        bound = f"{of} = {least}" if of else f"{least}"
+        raise ValueError(f"{op}: {name} must be an integer >= {bound}, got {value!r}")
+
+
+def _check_share(name: str, share: tuple[float, float]) -> None:
+    """That it is a part of the training."""
+    numbers = len(share) == 2 and all(isinstance(part, int | float) for part in share)
+    if not numbers or not 0 <= share[0] < share[1] <= 1:
+        raise ValueError(
+            f"Schedule.over: {name} must be (first, last) with 0 <= first < last <= 1, got {share}"
+        )

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,11 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ltlstm import files
 from ltlstm.sparsity.counts import in_use
+from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import all_sizes, with_sizes
 from ltlstm.sparsity.weights import find_weights
 
-SIZES = "ltlstm.sizes"  # the key of a file's metadata
+# The keys of a file's metadata.
+SIZES = "ltlstm.sizes"
+SAME = "ltlstm.same"  # names of tied tensors, each with the one under which it is kept
 PARTS = ("rows", "columns", "values")
 
 
@@ -37,7 +43,7 @@ class BlockSparse(NamedTuple):
     def dense(self) -> Tensor:
         """The weight as it acts, of the parameter's shape."""
         columns = self.shape[-1] if len(self.shape) > 1 else 1
-        rows = int(torch.tensor(self.shape).prod()) // columns // self.gates
+        rows = math.prod(self.shape) // columns // self.gates
         height, width = self.block
         grid = (-(-rows // height) * self.gates, -(-columns // width))
         blocks = self.values.new_zeros(*grid, height, width)
@@ -77,17 +83,48 @@ def block_sparse(model: nn.Module, block: tuple[int, int] = (16, 16)) -> dict[st
 def save(path: str | os.PathLike[str], model: nn.Module) -> None:
     """The state dict of a model, compacted or not, with the sizes of its modules.
 
-    A path that ends in ``.safetensors`` gets that format, which wants the safetensors package; any
-    other torch.save's.
+    After an OSError the path holds what it held before.
+
+    A path that ends in ``.safetensors`` gets that format, which wants the safetensors package and
+    holds tensors only (TypeError for another extra state); any other torch.save's.
     """
-    state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    state = {
+        name: value.detach().contiguous() if isinstance(value, Tensor) else value
+        for name, value in model.state_dict().items()
+    }
     sizes = json.dumps(all_sizes(model))
     if os.fspath(path).endswith(".safetensors"):
-        from safetensors.torch import save_file  # type: ignore[import-not-found]
+        for name, value in state.items():
+            if not isinstance(value, Tensor):
+                raise TypeError(
+                    f"sparsity.save: {name} must be a tensor in a .safetensors file, got a "
+                    f"{type(value).__name__}"
+                )
+        from safetensors.torch import save as packed  # type: ignore[import-not-found]
 
-        save_file(state, path, {SIZES: sizes})
+        state, same = _apart(state)
+        metadata = {SIZES: sizes, SAME: json.dumps(same)}
+        files.write_atomically(pathlib.Path(path), packed(state, metadata))
     else:
-        torch.save({"state": state, SIZES: sizes}, path)
+        files.save_tensors(pathlib.Path(path), {"state": state, SIZES: sizes})
+
+
+def _apart(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors that share no memory, as safetensors wants them, and for names of the same tensor the
+    first of them."""
+    found: dict[str, Tensor] = {}
+    same: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    used: set[int] = set()
+    for name, value in state.items():
+        memory = value.untyped_storage().data_ptr()
+        place = (memory, value.storage_offset(), value.dtype, value.shape)
+        if first.setdefault(place, name) != name:
+            same[name] = first[place]
+            continue
+        found[name] = value.clone() if memory in used else value
+        used.add(memory)
+    return found, same
 
 
 def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
@@ -104,13 +141,15 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     return made
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, Tensor], str | None]:
+def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, Any], str | None]:
     if os.fspath(path).endswith(".safetensors"):
         from safetensors import safe_open  # type: ignore[import-not-found]
 
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata.get(SIZES)
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        same = json.loads(metadata.get(SAME, "{}"))
+        return state | {name: state[first] for name, first in same.items()}, metadata.get(SIZES)
     content: Any = torch.load(path, weights_only=True)
     if not isinstance(content, dict) or SIZES not in content:
         return {}, None
@@ -122,7 +161,7 @@ def to_tensors(weights: Mapping[str, BlockSparse]) -> dict[str, Tensor]:
     found = {}
     for name, weight in weights.items():
         facts = (weight.gates, *weight.block, *weight.shape)
-        found[f"{name}.shape"] = torch.tensor(facts)
+        found[f"{name}.shape"] = torch.tensor(facts, device=CPU)
         found |= {f"{name}.{part}": getattr(weight, part).contiguous() for part in PARTS}
     return found
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,15 +15,14 @@ from ltlstm.sparsity.compact import Compact, compact
 from ltlstm.sparsity.gradients import Gradients
 from ltlstm.sparsity.held import Held, Masks, learning_rate
 from ltlstm.sparsity.masks import check_granularity
-from ltlstm.sparsity.run import Run, check_state
+from ltlstm.sparsity.run import Run, check_state, facts
 from ltlstm.sparsity.schedule import Schedule
 from ltlstm.sparsity.sets import weight_sets
-from ltlstm.sparsity.shift import shift_activation
+from ltlstm.sparsity.shift import Shift
 from ltlstm.sparsity.snapshot import Snapshot
 from ltlstm.sparsity.units import Graph, Readers
 from ltlstm.sparsity.weights import find_weights
 
-FORMAT = 1
 RANKINGS = ("sum", "abs")
 WAKINGS = ("zero", "step")
 
@@ -58,9 +56,9 @@ class GrowPrune:
         masks: to start from, by name, instead of a random seed.
         readers: which modules alone read a module's output, ``{"lstm": ["output"]}``; inside stacks
             and nn.Sequential it is known. Without it a module's output counts as read.
-        accept: called without arguments before each pruning and in :meth:`finish`: whether the
-            network, retrained since the last pruning, is still good enough. At the first no the
-            last good network comes back and pruning ends.
+        accept: called under no_grad before each pruning and in :meth:`finish`: whether the network,
+            retrained since the last pruning, is still good enough. At the first no the last good
+            network comes back and pruning ends.
         rank_by: what growth ranks by: "sum", |sum dL/dW|, or "abs", sum |dL/dW|.
         wake: woken weights start at "zero" or at one "step" of descent along the mean gradient.
         fast_sizes: live counts, of rows or columns, that pruning aims at: it rounds up to them.
@@ -115,11 +113,13 @@ class GrowPrune:
         self._readers = readers
         self._graph = Graph(model, find_weights(model), readers)
         self._held = Held(model, found, optimizer)
+        self._shift = Shift(model)
         self._sets = weight_sets(found, granularity, fast_sizes)
+        self._options = {"rank_by": rank_by, "wake": wake, "fast_sizes": sorted(fast_sizes)}
         self._gradients = Gradients(self._held, rank_by, scaler, group)
         self._good: Snapshot | None = None
         start = {} if masks is None else dict(masks)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         for each in self._sets if masks is None else ():
             start |= each.seed(schedule.seed, generator)
         self._held.check(start)
@@ -179,17 +179,18 @@ class GrowPrune:
         self._held.apply(states=not taken)
         if self.schedule.grows(self.steps):
             self._grow()
-        if self.schedule.shifts(self.steps) and not self._run.shifted:
-            shift_activation(self.model)
+        going = not self._run.stopped
+        if self.schedule.shifts(self.steps) and going and not self._run.shifted:
+            self._shift.to_relu()
             self._run.shifted = True
             self._note("shift")
-        if self.schedule.prunes(self.steps) and not self._run.stopped and self._judge():
+        if self.schedule.prunes(self.steps) and going and self._judge():
             self._prune()
         self._prepare()
 
     def finish(self) -> None:
         """The end of training: where the network, pruned last, is not accepted, the last good one
-        comes back. Masks change no more."""
+        comes back. Masks and activations change no more."""
         if self._run.unjudged and not self._run.stopped:
             self._judge()
         self._run.stopped = True
@@ -230,19 +231,20 @@ class GrowPrune:
                 parameter.add_(torch.where(woken, start * -rate, 0).to(parameter.dtype))
         self._gradients.clear()
 
+    @torch.no_grad()
     def _judge(self) -> bool:
         """Whether the network as it is may be pruned on."""
         if self.accept is None:
             return True
         device = next(self.model.parameters()).device
         if distributed.all_agree(bool(self.accept()), self.group, device):
-            self._good = Snapshot.of(self._held)
+            self._good = Snapshot.of(self._held, self._shift)
             self._run.unjudged = False
             return True
         self._run.stopped = True
         self._run.unjudged = False
         if self._good is not None:
-            self._good.put_back(self._held)
+            self._good.put_back(self._held, self._shift)
         self._note("reject")
         return False
 
@@ -265,33 +267,33 @@ class GrowPrune:
         return compact(self.model, self._readers)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact resume needs beside the model's and the optimiser's own."""
+        """All that an exact resume needs beside the model's and the optimiser's own; a copy, which
+        later steps leave as it is."""
         return {
             **self._facts(),
             "run": self._run.state_dict(),
-            "masks": self.masks,
+            "masks": {name: mask.clone() for name, mask in self.masks.items()},
             "gradients": self._gradients.state_dict(),
-            "good": None if self._good is None else vars(self._good),
+            "activations": self._shift.activations(),
+            "good": None if self._good is None else dict(vars(self._good)),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on as the GrowPrune that gave ``state`` would, on the same model and schedule, whose
-        state dicts are loaded before. ValueError for a state of another model or schedule."""
+        state dicts are loaded before. ValueError for a state of another model, schedule or of other
+        options."""
         check_state(state, self._facts())
         self._held.set(state["masks"])
         self._run = Run(**copy.deepcopy(state["run"]))
         self._gradients.load_state_dict(state["gradients"])
         self._good = None if state["good"] is None else Snapshot(**state["good"])
-        if self._run.shifted:
-            shift_activation(self.model)
+        if "activations" in state:
+            self._shift.put(state["activations"])
+        elif self._run.shifted:  # format 1 had none at first
+            self._shift.to_relu()
         self._held.apply()
         self._prepare()
 
     def _facts(self) -> dict[str, Any]:
-        """What a state must agree with."""
-        return {
-            "format": FORMAT,
-            "schedule": dataclasses.asdict(self.schedule),
-            "granularity": self.granularity,
-            "shapes": {name: list(w.parameter.shape) for name, w in self._held.weights.items()},
-        }
+        options = {**self._options, "readers": self._graph.readers}
+        return facts(self.schedule, self.granularity, self._held.weights, options)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ltlstm.modules.h_lstm import HLSTM
 from ltlstm.modules.lstm import LSTM
 from ltlstm.modules.recurrent import TorchLSTM
+from ltlstm.sparsity.rebuild import addition
 from ltlstm.sparsity.weights import CONVOLUTIONS, Weight
 
 Readers = Mapping[str, Sequence[str]]  # module -> the modules that alone read its output
@@ -85,7 +86,9 @@ class Graph:
 
     def _units_of(self, name: str) -> Iterator[Units]:
         module = self.modules[name]
-        # Subclasses may do more with their weights than is known here.
+        # Subclasses and hooks may do more with weights and outputs than is known here.
+        if addition(module) is not None:
+            return
         if type(module) in ONE_WEIGHT and getattr(module, "groups", 1) == 1:
             rows, biases = self._sides(name, "weight"), self._sides(name, "bias")
             made = Units(name, module.weight.shape[0], rows, biases)
@@ -159,7 +162,8 @@ class Graph:
             grouped = isinstance(module, CONVOLUTIONS) and module.groups > 1
             # Where two modules' outputs are added, a column is not one unit's.
             shared = sum(reader in readers for readers in self.readers.values()) > 1
-            if not reading or grouped or shared or self._occurs(reader) > 1:
+            known = self._occurs(reader) == 1 and addition(self.modules[reader]) is None
+            if not reading or grouped or shared or not known:
                 units.open = True
                 continue
             for side in self._sides(reader, *reading, first=first):
@@ -274,7 +278,7 @@ def sequential_readers(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
         inside = list(module._modules.items())
         for k, (name, made) in enumerate(inside):
             for other, following in inside[k + 1 :]:
-                if isinstance(following, POINTWISE):
+                if type(following) in POINTWISE and addition(following) is None:
                     continue
                 features = type(made) is nn.Linear and type(following) in (nn.Linear, *STACKS)
                 channels = type(made) in CONVOLUTIONS and type(following) in CONVOLUTIONS

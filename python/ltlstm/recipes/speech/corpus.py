@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ltlstm.recipes import files
+from ltlstm import files
 from ltlstm.recipes.console import Bar
 from ltlstm.recipes.speech import features, labels
 from ltlstm.recipes.speech.recording import SILENCE, BadFile, DataError, Recording

@@ -14,7 +14,9 @@ import torch
 
 
 def write_atomically(path: pathlib.Path, data: bytes) -> None:
-    """OSError (a full disk, say) leaves what `path` held before, and nothing beside it."""
+    """OSError (a full disk, say) leaves what `path` held before, and nothing beside it. A link
+    stays one: what it leads to is written."""
+    path = pathlib.Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -47,6 +49,13 @@ def save_tensors(path: pathlib.Path, content: dict[str, Any]) -> None:
     OSError."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def save_figure(path: pathlib.Path, figure: Any) -> None:
+    """A matplotlib figure as a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
     write_atomically(path, buffer.getvalue())
 
 
