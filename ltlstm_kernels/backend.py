@@ -32,7 +32,7 @@ _KERNELS = ("cuda", "triton", "cpu")
 
 _HALF = (torch.bfloat16, torch.float16)
 _DTYPES = (torch.float32, torch.float64, *_HALF)
-_COMPUTES = {"cpu": _DTYPES, "triton": (torch.float32, *_HALF)}
+_COMPUTES = {"cpu": _DTYPES, **dict.fromkeys(("cuda", "triton"), (torch.float32, *_HALF))}
 
 
 class Asked(NamedTuple):
@@ -141,8 +141,9 @@ def reasons(backend: str, asked: Asked) -> list[str]:
         found.append("no CUDA kernel computes h_lstm")
     if asked.device != ("cpu" if backend == "cpu" else "cuda"):
         found.append(f"the input is on {asked.device}")
-    if asked.dtype not in _COMPUTES.get(backend, (asked.dtype,)):
-        found.append(f"it does not compute in {asked.dtype}")
+    dtype = compute_dtype(backend, asked)
+    if dtype not in _COMPUTES[backend]:
+        found.append(f"it does not compute in {dtype}")
     planned = launch_plan(asked) if backend == "cuda" else None
     if planned is not None and planned.forward.regime == "aten":
         found.append("no kernel for this shape: " + "; ".join(planned.reason.splitlines()))
@@ -153,8 +154,8 @@ def launch_plan(asked: Asked) -> plan.Plan | None:
     """How the call would run on the GPU at hand; None where there is none, or nothing to plan."""
     if asked.device != "cuda" or asked.shape is None or torch.compiler.is_compiling():
         return None
-    dtype = asked.autocast or asked.dtype
-    known = ltlstm_kernels.libraries()["_C"].loaded and dtype in _DTYPES
+    dtype = compute_dtype("cuda", asked)
+    known = ltlstm_kernels.libraries()["_C"].loaded and dtype in _COMPUTES["cuda"]
     if not known or 0 in (asked.shape.T, asked.shape.N):
         return None
     facts = plan.device_facts()
@@ -207,7 +208,7 @@ def _left_to_aten(chosen: str, asked: Asked) -> bool:
     if asked.sizes is None or reasons("aten", asked):
         return False
     if chosen == "cuda":
-        half = (asked.autocast or asked.dtype) in _HALF
+        half = compute_dtype(chosen, asked) in _HALF
         return not (half and cuda_is_faster(asked.op, asked.sizes))
     if asked.dtype != torch.float32 or asked.autocast is not None:
         return False
@@ -216,11 +217,11 @@ def _left_to_aten(chosen: str, asked: Asked) -> bool:
 
 def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
     """What the call's tensors are turned into for it. Half types are storage on the CPU, but that
-    the LSTM infers from bfloat16 weights as they are; under autocast only aten and triton round the
-    weights.
+    the LSTM infers from bfloat16 weights as they are; under autocast cpu and reference do not round
+    the weights.
     """
     if asked.autocast is not None:
-        return asked.autocast if backend in ("aten", "triton") else torch.float32
+        return torch.float32 if backend in ("cpu", "reference") else asked.autocast
     if asked.op == "lstm" and asked.dtype == torch.bfloat16 and asked.inference:
         return asked.dtype
     return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype

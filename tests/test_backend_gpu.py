@@ -22,6 +22,12 @@ def on_gpu(dtype: torch.dtype = torch.bfloat16, **shape: int) -> Asked:
     return Asked("lstm", "cuda", dtype, (), None, sizes=sizes, shape=found)
 
 
+def on_an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were one, and the library of its operators."""
+    monkeypatch.setitem(backends._MISSING, "cuda", None)
+    monkeypatch.setattr(plan, "device_facts", lambda: H100)
+
+
 def test_the_plan_of_a_call_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends.launch_plan(on_gpu()) is None or torch.cuda.is_available()
     monkeypatch.setattr(plan, "device_facts", lambda: H100)
@@ -31,13 +37,13 @@ def test_the_plan_of_a_call_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for nothing in (on_gpu(N=0), on_gpu(torch.int8), on_gpu()._replace(shape=None)):
         assert backends.launch_plan(nothing) is None
     assert backends.launch_plan(on_gpu()._replace(device="cpu")) is None
-    why = backends.reasons("cuda", on_gpu(torch.float64))[-1]
-    assert why.startswith("no kernel for this shape: forward: aten; not block: no kernel computes")
+    assert backends.reasons("cuda", on_gpu(torch.float64))[-1] == (
+        "it does not compute in torch.float64"
+    )
 
 
 def test_auto_leaves_a_gpu_to_aten_until_there_are_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backends._MISSING, "cuda", None)  # as if its library were there
-    monkeypatch.setattr(plan, "device_facts", lambda: H100)
+    on_an_h100(monkeypatch)
     assert backends.reasons("cuda", on_gpu()) == []
     assert backends.choose(None, on_gpu()) == "aten"
     assert backends.choose("cuda", on_gpu()) == "cuda"
@@ -58,3 +64,24 @@ def test_a_layer_trajectory_is_one_operator(monkeypatch: pytest.MonkeyPatch) -> 
         with Calls() as calls:
             module(torch.ones(5, 3, 4))
         assert calls.ours()[0] == f"ltlstm::{operator}_forward", options
+
+
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+def test_autocast_is_planned_and_computed_in_one_dtype(
+    autocast: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_an_h100(monkeypatch)
+    dtypes, make_plan = [], plan.make_plan
+
+    def watched(shape: plan.Shape, dtype: torch.dtype, facts: plan.DeviceFacts) -> plan.Plan:
+        dtypes.append(dtype)
+        return make_plan(shape, dtype, facts)
+
+    monkeypatch.setattr(plan, "make_plan", watched)
+    asked = on_gpu(torch.float32)._replace(autocast=autocast)
+    assert backends.choose("cuda", asked) == "cuda"
+    assert dtypes == [backends.compute_dtype("cuda", asked)] == [autocast]
+    assert backends.notes("cuda", asked) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(backends, "cuda_is_faster", lambda *_: True)  # of half types
+        assert backends.choose(None, asked) == "cuda"
