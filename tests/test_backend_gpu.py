@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a call on a GPU is given: decided by its plan, here on a machine without one."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ltlstm
+from ltlstm import functional, reference
 from ltlstm.functional import run
 from ltlstm_kernels import backend as backends
 from ltlstm_kernels import measured, plan
@@ -25,12 +31,12 @@ def on_gpu(dtype: torch.dtype = torch.bfloat16, **shape: int) -> Asked:
 def on_an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were one, and the library of its operators."""
     monkeypatch.setitem(backends._MISSING, "cuda", None)
-    monkeypatch.setattr(plan, "device_facts", lambda: H100)
+    monkeypatch.setattr(plan, "device_facts", lambda index=None: H100)
 
 
 def test_the_plan_of_a_call_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends.launch_plan(on_gpu()) is None or torch.cuda.is_available()
-    monkeypatch.setattr(plan, "device_facts", lambda: H100)
+    monkeypatch.setattr(plan, "device_facts", lambda index=None: H100)
     planned = backends.launch_plan(on_gpu())
     assert planned is not None
     assert planned.forward.regime == "cluster"
@@ -85,3 +91,69 @@ def test_autocast_is_planned_and_computed_in_one_dtype(
     with monkeypatch.context() as patch:
         patch.setattr(backends, "cuda_is_faster", lambda *_: True)  # of half types
         assert backends.choose(None, asked) == "cuda"
+
+
+def traced(dynamic: bool, H: int = 6, dtype: Any = None, **options: Any) -> list[str]:
+    """The operators of ours in the graph of a call on a GPU, traced with fakes."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, example: object) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    with FakeTensorMode():
+        x = torch.empty(5, 3, 4, device="cuda", dtype=dtype)
+        weights = [torch.empty(4 * H, width, device="cuda", dtype=dtype) for width in (4, H)]
+        call = torch.compile(functional.lstm, fullgraph=True, backend=keep, dynamic=dynamic)
+        call(x, None, weights, bias=False, **options)
+    return [str(node.target) for node in graphs[0].graph.nodes if "ltlstm" in str(node.target)]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_code_runs_no_kernel_that_does_not_exist(
+    dynamic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_an_h100(monkeypatch)
+    asked, make_plan = [], plan.make_plan
+    none_from = 7  # as if wider layers had no kernel
+
+    def narrow(shape: plan.Shape, dtype: torch.dtype, facts: plan.DeviceFacts) -> plan.Plan:
+        asked.append(shape)
+        found = make_plan(shape, dtype, facts)
+        regime = "aten" if none_from <= shape.H else found.forward.regime
+        return found._replace(forward=found.forward._replace(regime=regime))
+
+    def stub(input: Tensor, h0: Tensor, c0: Tensor, *_: Any, **__: Any) -> tuple[Tensor, ...]:
+        return input + 1, h0, c0, input, input  # the reference indexes, which takes a device
+
+    monkeypatch.setattr(plan, "make_plan", narrow)
+    monkeypatch.setattr(reference, "lstm", stub)
+    assert traced(dynamic) == ["ltlstm.lstm_stack_forward.default"]
+    assert traced(dynamic, H=none_from) == []
+    with pytest.raises(RuntimeError, match="'cuda' cannot run: no kernel for this shape"):
+        traced(dynamic, H=none_from, backend="cuda")
+    assert [(shape.H, shape.P) for shape in asked] == [(6, 6), (7, 7), (7, 7)]
+    assert traced(dynamic, dtype=torch.float64) == []
+
+
+def test_a_device_too_old_for_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_an_h100(monkeypatch)
+    monkeypatch.setattr(plan, "device_facts", lambda index=None: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for asked in (on_gpu(), on_gpu()._replace(op="lstm_cell", shape=None)):
+        assert backends.reasons("cuda", asked) == ["the device is older than sm_80"]
+        assert backends.choose(None, asked._replace(beyond_torch=["peephole"])) == "reference"
+
+
+def test_the_plan_is_of_the_device_that_the_input_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_an_h100(monkeypatch)
+    devices: list[int | None] = []
+    monkeypatch.setattr(plan, "device_facts", lambda index=None: devices.append(index) or H100)
+    with FakeTensorMode():
+        x = torch.empty(5, 3, 4, device="cuda:1")
+        weights = [torch.empty(24, width, device="cuda:1") for width in (4, 6)]
+        asking = backends.question(lambda: functional.lstm(x, None, weights, bias=False))
+    assert asking is not None
+    backends.choose(None, asking[1])
+    assert devices == [1]
