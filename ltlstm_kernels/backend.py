@@ -5,9 +5,11 @@ cuda, triton and cpu are this package's kernels, aten is torch's own LSTM, refer
 loops. The reference takes everything, so `auto` always finds one. Who says it, the first that does:
 the argument, `use_backend`, the environment variable LTLSTM_BACKEND. With LTLSTM_STRICT=1 a call
 that `auto` cannot serve by a kernel of ours is an error. Both variables are read at each call;
-under torch.compile and torch.export, when the call is traced.
+under torch.compile and torch.export, when the call is traced. These cannot trace aten, so that what
+`auto` leaves to it runs there on our kernels, or, where there is none, on the reference.
 """
 
+import operator
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +34,7 @@ _KERNELS = ("cuda", "triton", "cpu")
 
 _HALF = (torch.bfloat16, torch.float16)
 _DTYPES = (torch.float32, torch.float64, *_HALF)
-_COMPUTES = {"cpu": _DTYPES, "triton": (torch.float32, *_HALF)}
+_COMPUTES = {"cpu": _DTYPES, **dict.fromkeys(("cuda", "triton"), (torch.float32, *_HALF))}
 
 
 class Asked(NamedTuple):
@@ -47,6 +49,7 @@ class Asked(NamedTuple):
     sizes: Sizes | None = None  # where the tables of measurements know the operator
     inference: bool = False  # no gradient, no states of every step, no dropout
     shape: plan.Shape | None = None  # of a stack that is not on the CPU
+    index: int | None = None  # which of several devices
 
 
 class _Local(threading.local):
@@ -132,7 +135,10 @@ def reasons(backend: str, asked: Asked) -> list[str]:
     if backend == "aten":
         found += [f"torch's own LSTM has no {feature}" for feature in asked.beyond_torch]
         if torch.compiler.is_compiling():
-            found.append("torch.compile and torch.export cannot trace torch's own LSTM")
+            found.append(
+                "torch.compile and torch.export cannot trace torch's own LSTM as one operator: "
+                "they unroll its time steps"
+            )
         return found
     missing = _MISSING[backend]
     if missing is not None:
@@ -141,24 +147,33 @@ def reasons(backend: str, asked: Asked) -> list[str]:
         found.append("no CUDA kernel computes h_lstm")
     if asked.device != ("cpu" if backend == "cpu" else "cuda"):
         found.append(f"the input is on {asked.device}")
-    if asked.dtype not in _COMPUTES.get(backend, (asked.dtype,)):
-        found.append(f"it does not compute in {asked.dtype}")
-    planned = launch_plan(asked) if backend == "cuda" else None
-    if planned is not None and planned.forward.regime == "aten":
-        found.append("no kernel for this shape: " + "; ".join(planned.reason.splitlines()))
+    dtype = compute_dtype(backend, asked)
+    if dtype not in _COMPUTES[backend]:
+        found.append(f"it does not compute in {dtype}")
+    elif backend == "cuda" and asked.device == "cuda":
+        why = _no_kernel(asked, dtype)
+        found += [] if why is None else [why]
     return found
+
+
+def _no_kernel(asked: Asked, dtype: torch.dtype) -> str | None:
+    """Why nothing is compiled that would serve this call on the GPU it is on."""
+    shape = asked.shape
+    if shape is None:
+        return plan.too_old(asked.index)
+    if torch.compiler.is_compiling():
+        # Whether there is one depends on none of T, N and L, which may stay dynamic so.
+        widths = operator.index(shape.H), operator.index(shape.P)
+        shape = plan.Shape(1, 1, *widths, 1, shape.directions, shape.training, shape.peephole)
+    return plan.no_kernel(asked.index, dtype, *shape)
 
 
 def launch_plan(asked: Asked) -> plan.Plan | None:
     """How the call would run on the GPU at hand; None where there is none, or nothing to plan."""
-    if asked.device != "cuda" or asked.shape is None or torch.compiler.is_compiling():
+    dtype = compute_dtype("cuda", asked)
+    if asked.device != "cuda" or asked.shape is None or dtype not in _COMPUTES["cuda"]:
         return None
-    dtype = asked.autocast or asked.dtype
-    known = ltlstm_kernels.libraries()["_C"].loaded and dtype in _DTYPES
-    if not known or 0 in (asked.shape.T, asked.shape.N):
-        return None
-    facts = plan.device_facts()
-    return None if facts is None else plan.make_plan(asked.shape, dtype, facts)
+    return plan.plan_here(asked.index, dtype, asked.shape)
 
 
 def choose(backend: str | None, asked: Asked) -> str:
@@ -207,7 +222,7 @@ def _left_to_aten(chosen: str, asked: Asked) -> bool:
     if asked.sizes is None or reasons("aten", asked):
         return False
     if chosen == "cuda":
-        half = (asked.autocast or asked.dtype) in _HALF
+        half = compute_dtype(chosen, asked) in _HALF
         return not (half and cuda_is_faster(asked.op, asked.sizes))
     if asked.dtype != torch.float32 or asked.autocast is not None:
         return False
@@ -216,11 +231,11 @@ def _left_to_aten(chosen: str, asked: Asked) -> bool:
 
 def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
     """What the call's tensors are turned into for it. Half types are storage on the CPU, but that
-    the LSTM infers from bfloat16 weights as they are; under autocast only aten and triton round the
-    weights.
+    the LSTM infers from bfloat16 weights as they are; under autocast cpu and reference do not round
+    the weights.
     """
     if asked.autocast is not None:
-        return asked.autocast if backend in ("aten", "triton") else torch.float32
+        return torch.float32 if backend in ("cpu", "reference") else asked.autocast
     if asked.op == "lstm" and asked.dtype == torch.bfloat16 and asked.inference:
         return asked.dtype
     return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype
@@ -236,6 +251,9 @@ def notes(backend: str, asked: Asked) -> list[str]:
     if backend == "aten" and asked.device == "cuda":
         found.append(
             "auto leaves a call on a GPU to aten where our kernels have not been measured faster"
+        )
+        found.append(
+            "torch.compile and torch.export cannot trace aten: there cuda serves what it can"
         )
         found.append("aten copies the weights at each call: they do not lie in one piece of memory")
     if backend == "reference":

@@ -126,9 +126,38 @@ def make_plan(
     )
 
 
-def device_facts() -> DeviceFacts | None:
-    """Of the current CUDA device; None where there is none, or one too old for any kernel here."""
-    return _facts_of(torch.cuda.current_device()) if torch.cuda.is_available() else None
+def plan_here(index: int | None, dtype: torch.dtype, shape: Shape) -> Plan | None:
+    """The plan for the CUDA device of this index, None the current one; None where nothing can be
+    planned or there is nothing to compute."""
+    facts = device_facts(index)
+    if facts is None or not ltlstm_kernels.libraries()["_C"].loaded or 0 in (shape.T, shape.N):
+        return None
+    return make_plan(shape, dtype, facts)
+
+
+# torch.compile asks while it traces, and keeps the answer: the arguments are constants for it.
+@torch.compiler.assume_constant_result
+def no_kernel(index: int | None, dtype: torch.dtype, *shape: int) -> str | None:
+    """Why no kernel serves this shape on that device; None if one does, or nothing is known."""
+    planned = plan_here(index, dtype, Shape._make(shape))
+    if planned is not None and planned.forward.regime == "aten":
+        return "no kernel for this shape: " + "; ".join(planned.reason.splitlines())
+    return too_old(index) if planned is None else None
+
+
+@torch.compiler.assume_constant_result
+def too_old(index: int | None) -> str | None:
+    """That the kernels ask more of a device than this one has; None where they can run."""
+    old = torch.cuda.is_available() and device_facts(index) is None
+    return "the device is older than sm_80" if old else None
+
+
+def device_facts(index: int | None = None) -> DeviceFacts | None:
+    """Of the CUDA device of this index, None the current one; None where there is none, or one too
+    old for any kernel here."""
+    if not torch.cuda.is_available():
+        return None
+    return _facts_of(torch.cuda.current_device() if index is None else index)
 
 
 @cache

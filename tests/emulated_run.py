@@ -88,12 +88,13 @@ def in_place_of_the_cpu() -> Iterator[Counter[str]]:
     from emulated_library import emulated
     from ltlstm.functional import run
 
-    dtype_of = run.compute_dtype
+    choose = run.choose
 
-    def compute_dtype(name: str, asked: Any) -> torch.dtype:
-        return dtype_of("cuda" if name == STANDS_IN else name, asked)
+    def as_on_a_gpu(backend: str | None, asked: Any) -> str:
+        chosen = choose(backend, asked)
+        return "cuda" if chosen == STANDS_IN else chosen
 
     with emulated() as calls, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "compute_dtype", compute_dtype)
+        patch.setattr(run, "choose", as_on_a_gpu)
         patch.setenv("LTLSTM_BACKEND", STANDS_IN)
         yield calls

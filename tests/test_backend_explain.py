@@ -7,10 +7,10 @@ from torch import nn
 
 import ltlstm
 from ltlstm_kernels import backend as backends
-from ltlstm_kernels import measured, plan
+from ltlstm_kernels import plan
 from ltlstm_kernels.backend import Asked, notes
-from ltlstm_kernels.measured import Box, Sizes
 from operators import Calls
+from test_backend_gpu import H100
 
 T, N, D, H = 5, 3, 4, 6
 
@@ -98,45 +98,6 @@ def test_other_modules_are_refused() -> None:
 
     with pytest.raises(TypeError, match="explain: the forward of Silent must call ltlstm's"):
         ltlstm.explain(Silent(D, H), x)
-
-
-H100 = plan.assumed_facts(90, 132, 232_448, 65_536)
-
-
-def on_gpu(dtype: torch.dtype = torch.bfloat16, **shape: int) -> Asked:
-    """What an LSTM on a GPU would ask."""
-    found = plan.Shape(**({"T": 200, "N": 16, "H": 512, "P": 512} | shape))
-    sizes = Sizes(found.T, found.N, found.H, found.L, found.training)
-    return Asked("lstm", "cuda", dtype, (), None, sizes=sizes, shape=found)
-
-
-def test_the_plan_of_a_call_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert backends.launch_plan(on_gpu()) is None or torch.cuda.is_available()
-    monkeypatch.setattr(plan, "device_facts", lambda: H100)
-    planned = backends.launch_plan(on_gpu())
-    assert planned is not None
-    assert planned.forward.regime == "cluster"
-    for nothing in (on_gpu(N=0), on_gpu(torch.int8), on_gpu()._replace(shape=None)):
-        assert backends.launch_plan(nothing) is None
-    assert backends.launch_plan(on_gpu()._replace(device="cpu")) is None
-    why = backends.reasons("cuda", on_gpu(torch.float64))[-1]
-    assert why.startswith("no kernel for this shape: forward: aten; not block: no kernel computes")
-
-
-def test_auto_leaves_a_gpu_to_aten_until_there_are_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backends._MISSING, "cuda", None)  # as if its library were there
-    monkeypatch.setattr(plan, "device_facts", lambda: H100)
-    assert backends.reasons("cuda", on_gpu()) == []
-    assert backends.choose(None, on_gpu()) == "aten"
-    assert backends.choose("cuda", on_gpu()) == "cuda"
-    assert "not been measured faster" in backends.notes("aten", on_gpu())[0]
-    beyond = on_gpu()._replace(beyond_torch=["peephole"])
-    assert backends.choose(None, beyond) == "cuda"  # aten has none
-    everywhere = ((1, 10**6),) * 4
-    monkeypatch.setattr(measured, "CUDA_FASTER", (Box("lstm", *everywhere, False),))
-    assert backends.choose(None, on_gpu()) == "cuda"
-    assert backends.choose(None, on_gpu(torch.float32)) == "aten"
-    assert backends.choose(None, on_gpu(training=True)) == "aten"
 
 
 def test_explain_prints_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:

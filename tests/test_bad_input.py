@@ -52,6 +52,8 @@ CALLS: dict[str, Callable[[nn.Module], Any]] = {
     "hx unbatched of other layers": lambda m: m(x(T, D), hx(3, H)),
     "hx one tensor": lambda m: m(x(), torch.zeros(2, N, H)),
     "hx of one": lambda m: m(x(), (torch.zeros(2, N, H),)),
+    "hx of three": lambda m: m(x(), (*hx(2, N, H), torch.zeros(2, N, H))),
+    "cx of no dimensions": lambda m: m(x(), (torch.zeros(2, N, H), torch.zeros(()))),
     "hx of None": lambda m: m(x(), (None, None)),
 }
 
@@ -127,9 +129,9 @@ def test_constructions_nn_lstm_refuses(make: Any, options: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "options, error, words",
     [
-        ({"depth_unit": "gru"}, ValueError, "depth_unit should be one of .*, got: 'gru'"),
-        ({"lookahead": -1}, ValueError, "lookahead must not be negative"),
-        ({"lookahead": 0.5}, TypeError, "lookahead should be of type int, got: float"),
+        ({"depth_unit": "gru"}, ValueError, "LTLSTM: depth_unit must be one of .*, got 'gru'"),
+        ({"lookahead": -1}, ValueError, "LTLSTM: lookahead must not be negative, got -1"),
+        ({"lookahead": 0.5}, TypeError, "LTLSTM: lookahead must be an int, got a float"),
     ],
 )
 def test_constructions_lt_lstm_refuses(options: Any, error: type[Exception], words: str) -> None:
@@ -152,7 +154,12 @@ OURS: list[tuple[Any, dict[str, Any], str]] = [
     (x(T, D), {"lengths": torch.tensor([5])}, "lengths must be None for unbatched input, got"),
     (PACKED, {"lengths": torch.tensor([5, 3, 1])}, "lengths must be None for a PackedSequence"),
     (PACKED, {"reset": torch.zeros(9, **BOOL)}, "reset must be None for a PackedSequence"),
-    (x(), {"reset": torch.zeros(T, N)}, r"reset must be bool of shape \(5, 3\), got torch.float32"),
+    (x(), {"reset": torch.zeros(T, N)}, r"reset must be bool of shape \(5, 3\) on cpu, got torch.f"),
+    (
+        x(),
+        {"reset": torch.zeros(T, N, device="meta", **BOOL)},
+        r"reset must be bool of shape \(5, 3\) on cpu, got torch.bool of shape \(5, 3\) on meta",
+    ),
     (x(), {"reset": torch.zeros(N, T, **BOOL)}, r"reset must be .*, got torch.bool of shape \(3,"),
 ]
 
@@ -165,6 +172,17 @@ def test_lengths_and_resets_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         make(D, H, 2, backend=backend)(input, **kwargs)
+
+
+@pytest.mark.parametrize("name, value", [("lengths", [5, 3, 1]), ("reset", [[True] * N] * T)])
+@EVERY
+def test_lengths_and_resets_that_are_no_tensors(make: Any, name: str, value: Any) -> None:
+    module = make(D, H, 2, batch_first=True)
+    with pytest.raises(TypeError, match=f"LSTM: {name} must be a Tensor or None, got a list"):
+        module(x(N, T, D), **{name: value})
+    weights = [w.detach() for w in nn.LSTM(D, H).parameters()]
+    with pytest.raises(TypeError, match=f"lstm: {name} must be a Tensor or None, got a list"):
+        functional.lstm(x(), None, weights, **{name: value})
 
 
 @EVERY

@@ -229,3 +229,12 @@ def test_computed_weights_move_along(change: Any) -> None:
         torch.testing.assert_close(twin(x)[0], model(x)[0])
         parametrize.remove_parametrizations(model[0], "weight_hh_l0")
         assert type(model[0]) is ltlstm.LSTM
+
+
+def test_a_parent_that_occurs_twice() -> None:
+    model = nn.Module()
+    model.a = nn.Sequential(nn.LSTM(3, 4))
+    model.b, model.c = model.a, model.a[0]
+    ltlstm.convert_(model)
+    assert type(model.c) is ltlstm.LSTM and model.a is model.b
+    assert model.a[0] is model.c

@@ -26,6 +26,16 @@ def parameters(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in module.named_parameters()}
 
 
+@pytest.mark.parametrize("name", ["lstm", "lt"])
+def test_an_ensemble_draws_its_own_dropout(name: str) -> None:
+    module, x = MAKERS[name](dropout=0.5, backend="reference"), torch.randn(T, N, D)
+    found = vmap(lambda x: module(x)[0], randomness="different")(x.expand(20, T, N, D))
+    assert len({tuple(row.flatten().tolist()) for row in found}) == 20
+    assert not found[0].isnan().any()
+    same = vmap(lambda x: module(x)[0], randomness="same")(x.expand(3, T, N, D))
+    assert torch.equal(same[0], same[2])
+
+
 @EVERY
 def test_per_sample_gradients(name: str) -> None:
     module, x = MAKERS[name](dtype=F64), torch.randn(N, T, 1, D, dtype=F64)

@@ -2,6 +2,7 @@
 """ltlstm.LTLSTM against the reference: every option, input form and gradient; its warm start."""
 
 import itertools
+import warnings
 from typing import Any
 
 import pytest
@@ -239,3 +240,13 @@ def test_repr_names_what_is_unusual() -> None:
     assert repr(module) == (
         "LTLSTM(3, 4, num_layers=2, backend='cpu', peephole=True, depth_unit='max', lookahead=1)"
     )
+
+
+def test_a_start_leaves_the_warnings_of_others_alone() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            warnings.warn("once", UserWarning, stacklevel=1)
+            for dropout in (0.0, 0.5):
+                assert ltlstm.LTLSTM(3, 4, dropout=dropout).dropout == dropout
+    assert [str(warning.message) for warning in seen] == ["once"]

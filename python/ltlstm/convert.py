@@ -66,9 +66,10 @@ def convert_(
     it. nn.LSTMCell, and LSTMs that the model keeps elsewhere than in submodules, are not looked at.
     """
     report = convert_report(model, filter_fn=filter_fn)
+    # All found before any changes: a parent that occurs twice would give what was made of a child.
+    found = [(name, model.get_submodule(name)) for name in report.convertible]
     made: dict[nn.Module, LSTM] = {}
-    for name in report.convertible:
-        old = model.get_submodule(name)
+    for name, old in found:
         if old not in made:
             made[old] = twin(old, LSTM, move=True)
             made[old].backend = backend

@@ -37,8 +37,9 @@ def lstm_cell(
         gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         sizes = Sizes(1, c.shape[0], c.shape[-1], 1, gradients)
     asked = Asked(
-        "lstm_cell", input.device.type, input.dtype, beyond_torch, python_only(tensors), None, sizes
-    )
+        "lstm_cell", input.device.type, input.dtype, beyond_torch, python_only(tensors), None,
+        sizes, index=input.device.index,
+    )  # fmt: skip
     chosen = choose(backend, asked)
     if chosen == "aten":
         return torch._VF.lstm_cell(input, hx, w_ih, w_hh, b_ih, b_hh)

@@ -35,7 +35,7 @@ def is_direct(
     for tensor in (input, h0, c0, *weights):
         if type(tensor) not in _ORDINARY or not tensor.is_cpu:
             return False
-    if input.dtype not in (torch.float32, torch.float64):
+    if c0.dim() != 3 or input.dtype not in (torch.float32, torch.float64):
         return False
     T, N, _ = input.shape
     return T > 0 and is_surely_cpu(op, backend, Sizes(T, N, c0.shape[-1], layers, False))

@@ -182,6 +182,8 @@ def initial_state(
     if hx is None:
         N = input.shape[1] if batch_sizes is None else int(batch_sizes[0])
         return input.new_zeros(states, N, P), input.new_zeros(states, N, H)
+    if len(hx) != 2:
+        raise RuntimeError("lstm expects two hidden states")  # nn.LSTM's text
     h0, c0 = hx
     N = input.shape[1] if batch_sizes is None else h0.shape[1]
     for name, state, width in (("h0", h0, P), ("c0", c0, H)):
@@ -190,6 +192,11 @@ def initial_state(
                 f"{op}: {name} must have shape {(states, N, width)}, got {tuple(state.shape)}"
             )
     return h0, c0
+
+
+def require_tensor(op: str, name: str, value: object) -> None:
+    if value is not None and not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a Tensor or None, got a {type(value).__name__}")
 
 
 def check(p: Problem, tensors: Sequence[Tensor], autocast: bool) -> None:
@@ -208,10 +215,16 @@ def check(p: Problem, tensors: Sequence[Tensor], autocast: bool) -> None:
                 f"{p.op}: batch_sizes must be int64 of shape (T,) on the CPU, got {sizes.dtype} of "
                 f"shape {tuple(sizes.shape)} on {sizes.device}"
             )
-    if p.reset is not None and (p.reset.dtype != torch.bool or p.reset.shape != p.input.shape[:-1]):
+    require_tensor(p.op, "reset", p.reset)
+    require_tensor(p.op, "lengths", p.lengths)
+    if p.reset is not None and (
+        p.reset.dtype != torch.bool
+        or p.reset.shape != p.input.shape[:-1]
+        or p.reset.device != device
+    ):
         raise ValueError(
-            f"{p.op}: reset must be bool of shape {tuple(p.input.shape[:-1])}, got "
-            f"{p.reset.dtype} of shape {tuple(p.reset.shape)}"
+            f"{p.op}: reset must be bool of shape {tuple(p.input.shape[:-1])} on {device}, got "
+            f"{p.reset.dtype} of shape {tuple(p.reset.shape)} on {p.reset.device}"
         )
     if p.lengths is not None:
         if p.batch_sizes is not None:

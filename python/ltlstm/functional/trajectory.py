@@ -124,7 +124,7 @@ def _lt_lstm(p: Problem) -> Result:
                 depth_unit=p.depth_unit, contexts=p.contexts,
             )
         )  # fmt: skip
-    if p.backend == "cpu" and p.depth_unit == "lstm" and not p.contexts:
+    if p.backend != "aten" and p.depth_unit == "lstm" and not p.contexts:
         return _fused(p)
     return _lane_by_lane(p)
 

@@ -41,8 +41,9 @@ def explain(
     """Which backend ``module(input, hx, **kwargs)`` would run on here and now, and why no other.
 
     Under the gradient mode, autocast, ``use_backend`` and environment of this call; torch.compile
-    may choose differently, since it cannot trace aten. Nothing is computed or drawn, but hooks that
-    run before ``forward`` do.
+    and torch.export cannot trace aten: what auto leaves to it runs there on cuda or cpu, or, where
+    these cannot, on the reference. Nothing is computed or drawn, but hooks that run before
+    ``forward`` do.
 
     Raises TypeError where the module is none of ltlstm's, and what the call raises for arguments
     that do not fit.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ltlstm.functional.direct import is_direct
-from ltlstm.functional.problem import Flags
+from ltlstm.functional.problem import Flags, require_tensor
 
 State = tuple[Tensor, Tensor]
 
@@ -122,6 +122,8 @@ class Recurrent(nn.RNNBase):
         return_states: bool = False,
     ) -> tuple[Any, ...]:
         """``(output, (h_n, c_n))``, or ``(output, (h_n, c_n), states)``; shapes: the class's."""
+        require_tensor(type(self).__name__, "lengths", lengths)
+        require_tensor(type(self).__name__, "reset", reset)
         if isinstance(input, PackedSequence):
             for name, value in (("lengths", lengths), ("reset", reset)):
                 if value is not None:

@@ -2,7 +2,6 @@
 """The parameters of a layer trajectory LSTM, which LTLSTM and LTLSTMCell have in common."""
 
 import math
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,19 +44,22 @@ class Trajectory(Recurrent):
         lanes: bool | None = None,
         backend: str | None = None,
     ) -> None:
+        op = type(self).__name__
         if depth_unit not in DEPTH_UNITS:
-            raise ValueError(f"depth_unit should be one of {DEPTH_UNITS}, got: {depth_unit!r}")
+            raise ValueError(f"{op}: depth_unit must be one of {DEPTH_UNITS}, got {depth_unit!r}")
         if not isinstance(lookahead, int):
-            raise TypeError(f"lookahead should be of type int, got: {type(lookahead).__name__}")
+            raise TypeError(f"{op}: lookahead must be an int, got a {type(lookahead).__name__}")
         if lookahead < 0:
-            raise ValueError("lookahead must not be negative")
-        with warnings.catch_warnings():
-            if traj_dropout:  # which acts in one layer, too: nn.LSTM's warning would be wrong
-                warnings.filterwarnings("ignore", "dropout option adds dropout")
-            super().__init__(
-                input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-                proj_size, device, dtype, backend=backend,
-            )  # fmt: skip
+            raise ValueError(f"{op}: lookahead must not be negative, got {lookahead}")
+        # Told of dropout in one layer nn.LSTM would warn that it does not act; here it does.
+        acts = num_layers == 1 and traj_dropout and type(dropout) in (int, float)
+        acts = acts and 0 < dropout <= 1
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, 0.0 if acts else dropout,
+            bidirectional, proj_size, device, dtype, backend=backend,
+        )  # fmt: skip
+        if acts:
+            self.dropout = float(dropout)
         self.peephole = peephole
         self.share_layer_weights = share_layer_weights
         self.depth_unit = depth_unit
