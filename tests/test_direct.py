@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import ltlstm
 from ltlstm.modules.recurrent import Recurrent
+from sparse_masks import mask_of
 
 T, N, D, H = 3, 2, 4, 6
 State = tuple[Tensor, Tensor]
@@ -47,6 +48,8 @@ MODULES: dict[str, Callable[[], Recurrent]] = {
     "LTLSTM with all": lambda: ltlstm.LTLSTM(
         D, H, 2, batch_first=True, bidirectional=True, proj_size=3, peephole=True
     ),
+    "HLSTM": lambda: ltlstm.HLSTM(D, H, 2, bidirectional=True, gate_num_layers=2),
+    "HLSTM without its dropout": lambda: ltlstm.HLSTM(D, H, gate_dropout=0.5).eval(),
     "LTLSTM shared": lambda: ltlstm.LTLSTM(D, H, 3, share_layer_weights=True, lanes=True),
 }
 
@@ -69,6 +72,29 @@ def test_weights_and_inputs_of_any_strides() -> None:
     apart = torch.randn(T, N, 2 * D)[..., ::2].copy_(x)
     assert module._forward_direct(apart, (h, c)) is not None
     torch.testing.assert_close(module(apart, (h, c)), module(x, (h, c)), rtol=0, atol=0)
+
+
+def test_compiled_sparse_weights_are_what_a_direct_call_reads() -> None:
+    module = ltlstm.HLSTM(96, 96).eval()
+    for seed, mask in enumerate(module.buffers()):
+        mask.copy_(mask_of("element", mask.shape, 0.1, seed))
+    x, hx = torch.randn(T, N, 96), (torch.randn(1, N, 96), torch.randn(1, N, 96))
+    masked = module._forward_direct(x, hx)
+    assert module.compile_sparse()
+    module.weight_ih_l0.data.zero_()  # which a frozen copy does not see
+    found = module._forward_direct(x, hx)
+    assert found is not None and masked is not None
+    torch.testing.assert_close(found, masked)
+    module.weight_hh_l0.zero_()
+    changed = module._forward_direct(x, hx)
+    assert changed is not None and not torch.allclose(changed[0], masked[0])
+
+
+def test_an_activation_that_is_none_is_refused() -> None:
+    module = ltlstm.HLSTM(D, H)
+    module.activation = "tanh"
+    with pytest.raises(ValueError, match="activation must be one of"):
+        module(*problem(module))
 
 
 def named(backend: str) -> Callable[[Recurrent], None]:
@@ -127,9 +153,10 @@ def test_sizes_that_auto_leaves_to_aten() -> None:
     assert module._forward_direct(x, hx) is not None
 
 
-def test_units_without_an_operator() -> None:
+def test_stacks_and_units_without_an_operator() -> None:
     for module in (
         ltlstm.ResidualLSTM(D, H, 2),
+        ltlstm.HLSTM(D, H, gate_dropout=0.5),
         ltlstm.LTLSTM(D, H, 2, depth_unit="max"),
         ltlstm.LTLSTM(D, H, 2, lookahead=1),
     ):

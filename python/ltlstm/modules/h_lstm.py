@@ -3,11 +3,14 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ltlstm import functional
+from ltlstm.functional.h_lstm import slope_of
 from ltlstm.modules.compiled import SparseGates
 from ltlstm.modules.recurrent import Recurrent, State
+from ltlstm_kernels import h_lstm_ops, sparse
 
 
 class HLSTM(SparseGates, Recurrent):
@@ -109,6 +112,27 @@ class HLSTM(SparseGates, Recurrent):
             activation=self.activation, batch_sizes=batch_sizes, lengths=lengths, reset=reset,
             return_states=return_states,
         )  # fmt: skip
+
+    _operator_of = "h_lstm"
+
+    def _forward_direct(self, input: Tensor, hx: State) -> tuple[Tensor, State] | None:
+        if self.training and self.gate_dropout > 0:
+            return None
+        return super()._forward_direct(input, hx)
+
+    def _weight_lists(self) -> list[list[Tensor]]:
+        return [self._compiled_for(self._first_weight) or self._time_weights()]
+
+    def _operator(
+        self, input: Tensor, h0: Tensor, c0: Tensor, *weights: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        flags = {"bias": self.bias, "bidirectional": self.bidirectional}
+        slope = slope_of("h_lstm", self.activation)
+        if weights[0][0].dtype == torch.uint8:  # compiled
+            return sparse.h_lstm_sparse_forward(input, h0, c0, *weights, **flags, slope=slope)
+        return h_lstm_ops.h_lstm_forward(input, h0, c0, *weights, **flags, slope=slope, save=False)[
+            :3
+        ]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self._gates_repr()}"
