@@ -126,13 +126,14 @@ class HLSTM(SparseGates, Recurrent):
     def _operator(
         self, input: Tensor, h0: Tensor, c0: Tensor, *weights: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        flags = {"bias": self.bias, "bidirectional": self.bidirectional}
         slope = slope_of("h_lstm", self.activation)
+        options: dict[str, Any] = {
+            "bias": self.bias, "bidirectional": self.bidirectional, "slope": slope
+        }  # fmt: skip
         if weights[0][0].dtype == torch.uint8:  # compiled
-            return sparse.h_lstm_sparse_forward(input, h0, c0, *weights, **flags, slope=slope)
-        return h_lstm_ops.h_lstm_forward(input, h0, c0, *weights, **flags, slope=slope, save=False)[
-            :3
-        ]
+            return sparse.h_lstm_sparse_forward(input, h0, c0, *weights, **options)
+        dense = h_lstm_ops.h_lstm_forward(input, h0, c0, *weights, **options, save=False)
+        return dense[:3]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self._gates_repr()}"
