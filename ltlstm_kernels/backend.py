@@ -78,7 +78,8 @@ def use_backend(name: str) -> Iterator[None]:
     """The backend of this thread's calls inside that name none themselves; the innermost counts.
 
     name: one of ``auto, cuda, triton, cpu, aten, reference``, else ValueError. A call inside that
-    it cannot serve raises RuntimeError. Compiled functions compile again where it has changed.
+    it cannot serve raises RuntimeError. Compiled functions compile again where it has changed. As
+    torch.no_grad it is of the thread: held over an await it reaches the thread's other tasks.
     """
     _check_name("use_backend", name)
     before = _local.named

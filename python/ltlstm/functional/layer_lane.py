@@ -17,6 +17,7 @@ from ltlstm.reference.layer_lane import gated, max_out
 from ltlstm.reference.rows import Has, Weights, read
 from ltlstm_kernels import ops
 
+_HALF = (torch.bfloat16, torch.float16)
 DEPTH_UNITS = ("lstm", "gated", "max")
 
 
@@ -57,10 +58,16 @@ def pointwise_cell(
     backend: str, preact: Tensor, c: Tensor, peephole: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """preact (..., 4H), c (..., H) -> h, c_new, on the operator where there is one."""
-    if backend in ("aten", "reference") or preact.dtype not in (torch.float32, torch.float64):
+    if backend in ("aten", "reference"):
         return reference.cell(preact, c, peephole)
-    h, c_new = ops.cell_forward(preact.flatten(0, -2), c.flatten(0, -2), peephole)
-    return h.view_as(c), c_new.view_as(c)
+    dtype = torch.promote_types(preact.dtype, c.dtype)
+    # Half types are storage on the CPU.
+    inner = torch.float32 if backend == "cpu" and dtype in _HALF else dtype
+    peephole = None if peephole is None else peephole.to(inner)
+    h, c_new = ops.cell_forward(
+        preact.to(inner).flatten(0, -2), c.to(inner).flatten(0, -2), peephole
+    )
+    return h.view_as(c).to(dtype), c_new.view_as(c).to(dtype)
 
 
 def layer_lane(p: Problem, hidden: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
