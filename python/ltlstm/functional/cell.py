@@ -39,7 +39,7 @@ def lstm_cell(
         sizes = Sizes(1, c.shape[0], c.shape[-1], 1, gradients)
     asked = Asked(
         "lstm_cell", input.device.type, input.dtype, beyond_torch, python_only(tensors), None,
-        sizes, index=input.device.index,
+        sizes, device_index=input.device.index,
     )  # fmt: skip
     chosen = choose(backend, asked)
     if chosen == "aten":

@@ -6,14 +6,14 @@ It has no recurrence over time, so one layer is a few large products and one poi
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ltlstm import reference
 from ltlstm.functional.problem import Flags, Problem
-from ltlstm.reference.layer_lane import gated, max_out
+from ltlstm.reference.layer_lane import gated, layer_lstm, max_out
 from ltlstm.reference.rows import Has, Weights, read
 from ltlstm_kernels import ops
 
@@ -43,15 +43,7 @@ def unit(
         return gated(h, below, w), None
     if depth_unit == "max":
         return max_out(h, below, w), None
-    preact = linear(h, w.ih, w.b_ih)
-    if below is not None and w.hh is not None:
-        preact = preact + linear(below, w.hh, w.b_hh)
-    elif w.b_hh is not None:
-        preact = preact + w.b_hh
-    if m is None:
-        m = preact.new_zeros(*preact.shape[:-1], preact.shape[-1] // 4)
-    g, m = pointwise_cell(backend, preact, m, w.peephole)
-    return (g if w.hr is None else linear(g, w.hr)), m
+    return layer_lstm(h, below, m, w, partial(pointwise_cell, backend))
 
 
 def pointwise_cell(
