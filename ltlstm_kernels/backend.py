@@ -49,7 +49,7 @@ class Asked(NamedTuple):
     sizes: Sizes | None = None  # where the tables of measurements know the operator
     inference: bool = False  # no gradient, no states of every step, no dropout
     shape: plan.Shape | None = None  # of a stack that is not on the CPU
-    index: int | None = None  # which of several devices
+    device_index: int | None = None  # which of several devices
 
 
 class _Local(threading.local):
@@ -78,7 +78,8 @@ def use_backend(name: str) -> Iterator[None]:
     """The backend of this thread's calls inside that name none themselves; the innermost counts.
 
     name: one of ``auto, cuda, triton, cpu, aten, reference``, else ValueError. A call inside that
-    it cannot serve raises RuntimeError. Compiled functions compile again where it has changed.
+    it cannot serve raises RuntimeError. Compiled functions compile again where it has changed. As
+    torch.no_grad it is of the thread: held over an await it reaches the thread's other tasks.
     """
     _check_name("use_backend", name)
     before = _local.named
@@ -160,12 +161,12 @@ def _no_kernel(asked: Asked, dtype: torch.dtype) -> str | None:
     """Why nothing is compiled that would serve this call on the GPU it is on."""
     shape = asked.shape
     if shape is None:
-        return plan.too_old(asked.index)
+        return plan.too_old(asked.device_index)
     if torch.compiler.is_compiling():
         # Whether there is one depends on none of T, N and L, which may stay dynamic so.
         widths = operator.index(shape.H), operator.index(shape.P)
         shape = plan.Shape(1, 1, *widths, 1, shape.directions, shape.training, shape.peephole)
-    return plan.no_kernel(asked.index, dtype, *shape)
+    return plan.no_kernel(asked.device_index, dtype, *shape)
 
 
 def launch_plan(asked: Asked) -> plan.Plan | None:
@@ -173,7 +174,7 @@ def launch_plan(asked: Asked) -> plan.Plan | None:
     dtype = compute_dtype("cuda", asked)
     if asked.device != "cuda" or asked.shape is None or dtype not in _COMPUTES["cuda"]:
         return None
-    return plan.plan_here(asked.index, dtype, asked.shape)
+    return plan.plan_here(asked.device_index, dtype, asked.shape)
 
 
 def choose(backend: str | None, asked: Asked) -> str:

@@ -154,7 +154,7 @@ OURS: list[tuple[Any, dict[str, Any], str]] = [
     (x(T, D), {"lengths": torch.tensor([5])}, "lengths must be None for unbatched input, got"),
     (PACKED, {"lengths": torch.tensor([5, 3, 1])}, "lengths must be None for a PackedSequence"),
     (PACKED, {"reset": torch.zeros(9, **BOOL)}, "reset must be None for a PackedSequence"),
-    (x(), {"reset": torch.zeros(T, N)}, r"reset must be bool of shape \(5, 3\) on cpu, got torch.f"),
+    (x(), {"reset": torch.zeros(T, N)}, r"reset must be bool of shape \(5, 3\) on cpu, got t"),
     (
         x(),
         {"reset": torch.zeros(T, N, device="meta", **BOOL)},

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import ltlstm
+from ltlstm import functional
 from module_results import F32, F64, check_same, random_state
+from operators import Calls
 
 N, D, H = 3, 4, 5
 
@@ -151,3 +153,50 @@ def test_lt_lstm_cell_refuses() -> None:
     for option in ("lookahead", "dropout", "bidirectional", "batch_first"):
         with pytest.raises(TypeError, match=option):
             ltlstm.LTLSTMCell(D, H, **{option: 1})
+
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_half_types_reach_the_named_backend(dtype: torch.dtype) -> None:
+    cell, x = ltlstm.LSTMCell(4, 6, dtype=dtype, backend="cpu"), torch.randn(3, 4, dtype=dtype)
+    with Calls() as calls:
+        found = cell(x)
+    assert calls.ours() == ["ltlstm::cell_forward"]
+    assert {t.dtype for t in found} == {dtype}
+    cell.backend = "reference"
+    torch.testing.assert_close(found, cell(x), rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("state", [torch.float32, torch.bfloat16], ids=str)
+def test_autocast_obeys_the_named_backend(state: torch.dtype) -> None:
+    ours, theirs = pair()
+    hx = (torch.zeros(N, H, dtype=state), torch.ones(N, H, dtype=state))
+    with torch.autocast("cpu", torch.bfloat16):
+        want = theirs(torch.ones(N, D, dtype=torch.bfloat16), hx)
+        ours.backend = "cpu"
+        with Calls() as calls:
+            found = ours(torch.ones(N, D, dtype=torch.bfloat16), hx)
+        assert "ltlstm::cell_forward" in calls.ours()
+        torch.testing.assert_close(found, want, rtol=0.02, atol=0.01)
+        ours.backend = "bogus"
+        with pytest.raises(ValueError, match="backend must be one of .*, got 'bogus'"):
+            ours(torch.ones(N, D, dtype=torch.bfloat16), hx)
+
+
+BAD_CELLS: dict[str, tuple[Any, type[Exception], str]] = {
+    "hx": (None, TypeError, r"hx must be \(h, c\), got a NoneType"),
+    "c row": ((torch.ones(3, 6), torch.ones(1, 6)), RuntimeError, r"c must have .*\(3, 6\), got"),
+    "c column": ((torch.ones(3, 6), torch.ones(3, 1)), RuntimeError, r"c must .* got \(3, 1\)"),
+    "h": ((torch.ones(1, 6), torch.ones(3, 6)), RuntimeError, r"h must have .*\(3, 6\), got \(1"),
+}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "aten", "reference"])
+@pytest.mark.parametrize("mistake", BAD_CELLS)
+def test_states_that_would_broadcast(mistake: str, backend: str) -> None:
+    hx, error, words = BAD_CELLS[mistake]
+    weights = [w.detach() for w in nn.LSTMCell(4, 6).parameters()]
+    with pytest.raises(error, match="lstm_cell: " + words):
+        functional.lstm_cell(torch.ones(3, 4), hx, *weights, backend=backend)

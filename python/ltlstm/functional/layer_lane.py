@@ -6,17 +6,18 @@ It has no recurrence over time, so one layer is a few large products and one poi
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ltlstm import reference
 from ltlstm.functional.problem import Flags, Problem
-from ltlstm.reference.layer_lane import gated, max_out
+from ltlstm.reference.layer_lane import gated, layer_lstm, max_out
 from ltlstm.reference.rows import Has, Weights, read
 from ltlstm_kernels import ops
 
+_HALF = (torch.bfloat16, torch.float16)
 DEPTH_UNITS = ("lstm", "gated", "max")
 
 
@@ -42,25 +43,23 @@ def unit(
         return gated(h, below, w), None
     if depth_unit == "max":
         return max_out(h, below, w), None
-    preact = linear(h, w.ih, w.b_ih)
-    if below is not None and w.hh is not None:
-        preact = preact + linear(below, w.hh, w.b_hh)
-    elif w.b_hh is not None:
-        preact = preact + w.b_hh
-    if m is None:
-        m = preact.new_zeros(*preact.shape[:-1], preact.shape[-1] // 4)
-    g, m = pointwise_cell(backend, preact, m, w.peephole)
-    return (g if w.hr is None else linear(g, w.hr)), m
+    return layer_lstm(h, below, m, w, partial(pointwise_cell, backend))
 
 
 def pointwise_cell(
     backend: str, preact: Tensor, c: Tensor, peephole: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """preact (..., 4H), c (..., H) -> h, c_new, on the operator where there is one."""
-    if backend in ("aten", "reference") or preact.dtype not in (torch.float32, torch.float64):
+    if backend in ("aten", "reference"):
         return reference.cell(preact, c, peephole)
-    h, c_new = ops.cell_forward(preact.flatten(0, -2), c.flatten(0, -2), peephole)
-    return h.view_as(c), c_new.view_as(c)
+    dtype = torch.promote_types(preact.dtype, c.dtype)
+    # Half types are storage on the CPU.
+    inner = torch.float32 if backend == "cpu" and dtype in _HALF else dtype
+    peephole = None if peephole is None else peephole.to(inner)
+    h, c_new = ops.cell_forward(
+        preact.to(inner).flatten(0, -2), c.to(inner).flatten(0, -2), peephole
+    )
+    return h.view_as(c).to(dtype), c_new.view_as(c).to(dtype)
 
 
 def layer_lane(p: Problem, hidden: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

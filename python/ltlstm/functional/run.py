@@ -34,7 +34,7 @@ def run(
         p.op, device, p.input.dtype, beyond_torch, unseen, autocast, sizes,
         inference=not p.save and dropout == 0,
         shape=None if device == "cpu" or p.gate_layers else p.shape(sizes),
-        index=p.input.device.index,
+        device_index=p.input.device.index,
     )  # fmt: skip
     p.backend = choose(backend, asked)
     traced = torch.compiler.is_compiling()

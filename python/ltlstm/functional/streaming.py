@@ -35,7 +35,9 @@ class LayerLaneStream:
         """hidden, L tensors (t, N, P) -> (t', N, Q); ``last``: no frame follows these."""
         h = hidden[0]
         device = h.device
-        asked = Asked("lt_lstm", device.type, h.dtype, [], python_only(hidden), index=device.index)
+        asked = Asked(
+            "lt_lstm", device.type, h.dtype, [], python_only(hidden), device_index=device.index
+        )
         backend = choose(self._backend, asked)
         g, m = unit(self._depth_unit, backend, h, None, None, self._weights[0])
         for i, context in enumerate(self._contexts):

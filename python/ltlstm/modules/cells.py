@@ -3,6 +3,7 @@
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from ltlstm import functional
@@ -61,11 +62,14 @@ class LSTMCell(nn.RNNCellBase):
         shape, dtype, device = input.shape, like.dtype, like.device
         if shape[-1] != self.input_size:
             return False
-        if input.dtype != dtype or input.device != device:
+        dtypes: tuple[torch.dtype, ...] = (dtype,)
+        if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(device.type):
+            dtypes += (torch.float32, torch.bfloat16, torch.float16)
+        if input.dtype not in dtypes or input.device != device:
             return False
         state = (*shape[:-1], self.hidden_size)
         for t in () if hx is None else hx:
-            if t.shape != state or t.dtype != dtype or t.device != device:
+            if t.shape != state or t.dtype not in dtypes or t.device != device:
                 return False
         return True
 

@@ -23,6 +23,8 @@ class Stream:
         frames = [stream.push(chunk) for chunk in chunks] + [stream.finish()]
         torch.cat(frames)                      # module.eval()(torch.cat(chunks), hx)[0]
 
+    In half types, and under autocast, the layer part with look-ahead rounds after each operation,
+    where the whole call computes in float32 on the CPU; there the two agree to that rounding only.
     Without look-ahead every push answers at once. After ``finish`` a push raises RuntimeError.
     """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layer lane: at each (t, n) a recurrence over the layers, by one of three depth units."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ltlstm.reference.rows import Has, Rows, Weights, read
 from ltlstm.reference.time_lane import cell
 
 Trajectory = tuple[Tensor, Tensor | None]
+Cell = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 def trajectory(
@@ -22,6 +23,8 @@ def trajectory(
     depth_unit: str,
     contexts: Sequence[Tensor],
 ) -> Trajectory:
+    """hidden (L, *, dirs*P) -> g (L, *, Q), and m (L, *, G) for the unit "lstm"; masks: none, or
+    L of (*, dirs*P); contexts: none, or L-1 of (tau+1, Q). ValueError for an unknown unit."""
     flat = iter(weights)
     g: list[Tensor] = []
     m: list[Tensor] = []
@@ -33,7 +36,7 @@ def trajectory(
             h = h * masks[layer]
         if depth_unit == "lstm":
             w = read(flat, has, hh=layer > 0)
-            g_l, m_l = _layer_lstm(h, below, m[-1] if m else None, w)
+            g_l, m_l = layer_lstm(h, below, m[-1] if m else None, w, cell)
             m.append(rows.end(m_l))
         elif depth_unit == "gated":
             plain = Has(has.bias, projected=False, peephole=False)
@@ -58,8 +61,8 @@ def _look_ahead(g: Tensor, context: Tensor, rows: Rows) -> Tensor:
     return z
 
 
-def _layer_lstm(
-    h: Tensor, below: Tensor | None, m: Tensor | None, w: Weights
+def layer_lstm(
+    h: Tensor, below: Tensor | None, m: Tensor | None, w: Weights, cell: Cell
 ) -> tuple[Tensor, Tensor]:
     """The cell again, its "previous" one layer down instead of one step back; g^0 = m^0 = 0."""
     preact = linear(h, w.ih, w.b_ih)
@@ -68,7 +71,7 @@ def _layer_lstm(
     elif w.b_hh is not None:
         preact = preact + w.b_hh
     if m is None:
-        m = torch.zeros_like(preact[..., : preact.shape[-1] // 4])
+        m = preact.new_zeros(*preact.shape[:-1], preact.shape[-1] // 4)
     g, m = cell(preact, m, w.peephole)
     return (g if w.hr is None else linear(g, w.hr)), m
 
