@@ -178,6 +178,7 @@ def _distance(
     logits: torch.Tensor, teacher: AcousticModel, chunk: Chunk, progress: Progress
 ) -> torch.Tensor:
     """From the teacher's posteriors, in nats a scored frame: what distillation adds to the loss."""
+    teacher.eval()
     with torch.no_grad():
         wanted, state = teacher(chunk.features, progress.teacher, chunk.reset)
     progress.teacher = (state[0], state[1])
