@@ -97,12 +97,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(small, tmp_path, stop_after, dis
 
 def test_a_teacher_changes_what_is_learnt(small, tmp_path):
     teacher, _ = run(small, tmp_path / "teacher.pt", STACK)
+    modes = []
+    teacher.register_forward_pre_hook(lambda module, x: modes.append(module.training))
+    teacher.train().zero_grad()
     losses = []
     for share in (0.0, 0.5):
         spec = ModelSpec("LSTM", 1, 8, dataclasses.replace(SPARSE, distill=share))
         losses.append(run(small, tmp_path / f"{share}.pt", spec, teacher=teacher)[1].losses)
     assert losses[0][0] != losses[1][0]
-    assert all(p.grad is None for p in teacher.parameters()) or teacher.training
+    assert all(p.grad is None for p in teacher.parameters())
+    assert modes == [False] * BUDGET.steps
 
 
 @pytest.mark.parametrize("kind", ["HLSTM", "LSTM"])

@@ -66,8 +66,7 @@ def compare(source: Source, plan: Plan, console: Console) -> None:
         teacher = None
         for spec in plan.specs:
             model, progress = _train(spec, corpus, plan, seed, teacher, console)
-            teacher = teacher or model.eval()
-            model.train()
+            teacher = teacher or model
             runs.setdefault(spec.name, []).append(progress)
             scores.append(_score(model, corpus, seed, progress, console))
             trained.setdefault(spec.name, model)

@@ -17,12 +17,11 @@ import torch
 from torch import nn
 
 from ltlstm.modules import HLSTM, LSTM
-from ltlstm.recipes.models import AcousticModel
+from ltlstm.recipes.models import READERS, AcousticModel
 from ltlstm.sparsity import compact, count
 
 FRAMES = 100  # of one stream, in one call
 ROUNDS = 15
-READERS = {"stack": ["output"]}
 HEADER = ("model", "run as", "us a frame", "fastest", "times the first")
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 import ltlstm
 
+READERS = {"stack": ["output"]}  # what alone reads an AcousticModel's stack
 State = tuple[torch.Tensor, torch.Tensor]
 STACKS: dict[str, type[nn.Module]] = {
     "LSTM": ltlstm.LSTM,

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from ltlstm.recipes import checkpoint, probe, scoring
 from ltlstm.recipes.checkpoint import Progress
-from ltlstm.recipes.models import AcousticModel, ModelSpec
+from ltlstm.recipes.models import READERS, AcousticModel, ModelSpec
 from ltlstm.recipes.speech.corpus import IGNORED, Corpus
 from ltlstm.recipes.streams import Chunk, Streams
 from ltlstm.sparsity import GrowPrune, Schedule
@@ -125,9 +125,8 @@ def _grow_prune(
         prune_share=wanted.prune_share,
         prunings=wanted.prunings,
     )
-    readers = {"stack": ["output"]}
     return GrowPrune(
-        model, schedule, optimizer, granularity=wanted.granularity, readers=readers, seed=seed
+        model, schedule, optimizer, granularity=wanted.granularity, readers=READERS, seed=seed
     )
 
 
@@ -178,6 +177,7 @@ def _distance(
     logits: torch.Tensor, teacher: AcousticModel, chunk: Chunk, progress: Progress
 ) -> torch.Tensor:
     """From the teacher's posteriors, in nats a scored frame: what distillation adds to the loss."""
+    teacher.eval()
     with torch.no_grad():
         wanted, state = teacher(chunk.features, progress.teacher, chunk.reset)
     progress.teacher = (state[0], state[1])

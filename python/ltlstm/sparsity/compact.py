@@ -13,7 +13,7 @@ from ltlstm.modules.h_lstm import HLSTM
 from ltlstm.sparsity.counts import Count, count, in_use
 from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import is_resizable, replaced, resized, sizes_of
-from ltlstm.sparsity.units import Graph, Readers
+from ltlstm.sparsity.units import Graph, Readers, places
 from ltlstm.sparsity.weights import find_weights
 
 
@@ -101,8 +101,7 @@ class _Plan:
         """Of each layer and direction, hidden units and outputs that stay."""
         module = self.graph.modules[name]
         assert isinstance(module, nn.RNNBase)
-        places = _places(module)
-        hidden = [f"{name}.hidden{at}" if name else f"hidden{at}" for at in places]
+        hidden = [f"{name}.hidden{at}" if name else f"hidden{at}" for at in places(module)]
         may = self._shrinks(name)
         if not module.proj_size:
             kept = self._kept(hidden, module.hidden_size, may)
@@ -129,7 +128,7 @@ class _Plan:
         prefix = f"{name}." if name else ""
         sets = [
             f"{prefix}gate{layer}{at}.{gate}"
-            for at in _places(module)
+            for at in places(module)
             for layer in range(module.gate_num_layers)
             for gate in "ifgo"
         ]
@@ -177,7 +176,7 @@ class _Plan:
         directions = self._directions(module)
         H, J = module.hidden_size, getattr(module, "gate_num_layers", 0)
         gates = self.gates(name) if isinstance(module, HLSTM) else []
-        for k, at in enumerate(_places(module)):
+        for k, at in enumerate(places(module)):
             if k and k % directions == 0:
                 width = directions * (module.proj_size or H)
                 below = _side_by_side(outputs[k - directions : k], width)
@@ -196,11 +195,6 @@ class _Plan:
 
 def _has_weights(model: nn.Module, name: str) -> bool:
     return bool(model.get_submodule(name)._parameters)
-
-
-def _places(module: nn.RNNBase) -> list[str]:
-    ends = ("", "_reverse") if module.bidirectional else ("",)
-    return [f"_l{layer}{end}" for layer in range(module.num_layers) for end in ends]
 
 
 def _side_by_side(parts: list[Tensor], size: int) -> Tensor:

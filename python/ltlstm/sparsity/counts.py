@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from ltlstm.functional import masks
 from ltlstm.sparsity.weights import Weight, find_weights
 
 
@@ -22,8 +22,7 @@ class Count(NamedTuple):
 
 def in_use(weight: Weight) -> Tensor:
     """A weight as it acts: zero where its module masks it."""
-    parameter, mask = weight.parameter.detach(), weight.buffer
-    return parameter if mask is None else torch.where(mask, parameter, 0)
+    return masks.in_use(weight.parameter.detach(), weight.buffer)
 
 
 def count(model: nn.Module) -> Count:

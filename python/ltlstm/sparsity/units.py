@@ -99,10 +99,11 @@ class Graph:
 
     def _stack(self, name: str, module: nn.RNNBase) -> Iterator[Units]:
         H, P = module.hidden_size, module.proj_size
-        directions = ("", "_reverse") if module.bidirectional else ("",)
+        at_all = places(module)
+        directions = len(at_all) // module.num_layers
         for layer in range(module.num_layers):
-            for d, direction in enumerate(directions):
-                at = f"_l{layer}{direction}"
+            for d in range(directions):
+                at = at_all[layer * directions + d]
                 if isinstance(module, HLSTM):
                     yield from self._gate_layers(name, module, at)
                     last = module.gate_num_layers
@@ -119,9 +120,9 @@ class Graph:
                     made = Units(_join(name, f"projected{at}"), P, rows, [])
                 made.columns = self._sides(name, f"weight_hh{at}")
                 if layer + 1 < module.num_layers:
-                    for other in directions:
-                        above = f"weight_ih_l{layer + 1}{other}"
-                        made.columns += self._sides(name, above, first=d * (P or H))
+                    for above in at_all[(layer + 1) * directions :][:directions]:
+                        reading = self._sides(name, f"weight_ih{above}", first=d * (P or H))
+                        made.columns += reading
                 else:
                     self._read_by(made, name, first=d * (P or H))
                 yield made
@@ -268,6 +269,12 @@ class Graph:
         for side in units.biases:
             if side.weight in biases:
                 yield self.bias_part(units, side, biases[side.weight])
+
+
+def places(module: nn.RNNBase) -> list[str]:
+    """The ends of a stack's parameter names: by layer, forward before reverse."""
+    ends = ("", "_reverse") if module.bidirectional else ("",)
+    return [f"_l{layer}{end}" for layer in range(module.num_layers) for end in ends]
 
 
 def sequential_readers(model: nn.Module) -> Iterator[tuple[str, list[str]]]:

@@ -20,12 +20,11 @@ import torch
 from ltlstm import files
 from ltlstm.recipes.console import Bar
 from ltlstm.recipes.speech import features, labels
-from ltlstm.recipes.speech.recording import SILENCE, BadFile, DataError, Recording
+from ltlstm.recipes.speech.recording import SILENCE, SPLITS, BadFile, DataError, Recording
 
 FORMAT = 1  # of the cached file and of what the code makes: another number makes it anew
 DELAY = 2  # frames (60 ms) by which a label comes later than its frame: what the network may wait
 IGNORED = -100  # the label of a frame that is not scored, as cross_entropy has it
-SPLITS = ("train", "dev", "test")
 
 
 class Job(Protocol):

@@ -14,9 +14,8 @@ import random
 
 from ltlstm.recipes.speech import alignments, audio, kaldi
 from ltlstm.recipes.speech.file_job import FileJob
-from ltlstm.recipes.speech.recording import BadFile, DataError
+from ltlstm.recipes.speech.recording import SPLITS, BadFile, DataError
 
-SPLITS = ("train", "dev", "test")
 # Of the speakers, as of the 104 synthetic voices: 80, 8 and 16.
 DEV_SHARE, TEST_SHARE = 8 / 104, 16 / 104
 

@@ -7,6 +7,7 @@ import dataclasses
 
 import torch
 
+SPLITS = ("train", "dev", "test")
 SILENCE = ""  # the phone name of everything that is no phone
 
 
