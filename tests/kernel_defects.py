@@ -7,7 +7,7 @@ Grouped by the program of tests/emulator/kernels that is built with them.
 from emulator.defects import DEADLOCK, NUMBERS, OVERFLOW, RACE, Defect
 
 EXCHANGE, CLUSTER = "cuda/exchange.cuh", "cuda/exchange_cluster.cuh"
-PRODUCT, TILE, SEQUENCE = "cuda/product.cuh", "cuda/tile.cuh", "cuda/sequence.cuh"
+PRODUCT, TILE, SEQUENCE = "cuda/product.cuh", "cuda/tile.cuh", "cuda/sequence.h"
 FORWARD, BACKWARD = "cuda/time_lstm_forward.cuh", "cuda/time_lstm_backward.cuh"
 
 WRONG = {"plain": (NUMBERS,)}
