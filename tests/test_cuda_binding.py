@@ -27,7 +27,7 @@ CASES = [
     Case(T=3, N=20, D=9, H=72, dropout=True, L=2),
 ]
 DEEP = Case(T=5, N=3, D=6, H=24, L=3, dropout=True)
-REGIMES = ("block", "cluster", "grid")
+REGIMES = ("block", "cluster", "grid", "streamed")
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -66,7 +66,7 @@ def test_each_regime(regime: str, calls: Counter[str], monkeypatch: pytest.Monke
 
 def test_an_unknown_regime_is_refused(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTLSTM_CUDA_REGIME", "warp")
-    with pytest.raises(RuntimeError, match="must be block, cluster or grid, got warp"):
+    with pytest.raises(RuntimeError, match="must be block, cluster, grid or streamed, got warp"):
         call(CASES[0], arguments(CASES[0], torch.float32))
 
 

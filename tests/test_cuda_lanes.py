@@ -69,7 +69,7 @@ def test_whatever_order_the_streams_run_in(
         assert_identical(result(monkeypatch, case, lanes, seed, True, chunk), expected)
 
 
-@pytest.mark.parametrize("regime", ["block", "cluster", "grid"])
+@pytest.mark.parametrize("regime", ["block", "cluster", "grid", "streamed"])
 def test_chunks_in_each_regime(
     regime: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ struct ForwardDirection {
 
 template <class scalar>
 struct TimeLstmForward {
+  using Scalar = scalar;
   Sequence seq;
   int64_t H, P;
   int64_t hidden_stride;
@@ -66,6 +67,7 @@ struct BackwardDirection {
 
 template <class scalar>
 struct TimeLstmBackward {
+  using Scalar = scalar;
   Sequence seq;
   int64_t H, P;
   int64_t d_hidden_stride;

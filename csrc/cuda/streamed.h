@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/sequence.h"
 #include "cuda/time_step.h"
@@ -25,9 +26,10 @@ Matrix<element> transposed(const Matrix<element>& m) {
 }
 
 // Elements of the storage type that problem.workspace must have, of any values.
-inline int64_t streamed_elements(bool backward, int64_t N, int64_t H, int64_t P, int directions) {
-  const int64_t projected = P < H ? N * H : 0, state = backward ? N * P : 0;
-  return directions * (projected + state);
+template <class Problem>
+int64_t streamed_elements(int64_t N, int64_t H, int64_t P, int directions) {
+  constexpr bool kBackward = std::is_same_v<Problem, TimeLstmBackward<typename Problem::Scalar>>;
+  return directions * ((P < H ? N * H : 0) + (kBackward ? N * P : 0));
 }
 
 // Launches a loop. product(out, a, w, accumulate) puts out = a w, or adds it, on the stream, in

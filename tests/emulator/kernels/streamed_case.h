@@ -28,7 +28,7 @@ void run_streamed_pass(Records& records, const Problem& problem, const Sizes& s)
     emulator::enqueue(nullptr, [=] { multiply<scalar>(given...); });
   };
   const auto directions = static_cast<int>(s.directions);
-  const int64_t elements = streamed_elements(s.backward != 0, s.N, s.H, s.P, directions);
+  const int64_t elements = streamed_elements<Problem>(s.N, s.H, s.P, directions);
   const auto launch = [&](const Problem& given) {
     return Streamed<scalar, decltype(product)>(given.seq, directions, product, nullptr).run(given);
   };
