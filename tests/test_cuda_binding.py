@@ -57,6 +57,24 @@ def test_half_types(dtype: torch.dtype, lanes: int, calls: Counter[str]) -> None
         check(case, dtype, lanes, how=stored)
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_is_streamed(lanes: int, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", "streamed")
+    for case in (*CASES, EVERYTHING):
+        check(case, torch.float32, lanes)
+    for dtype in HALF:
+        for case in CASES[1:4]:
+            check(case, dtype, lanes, how=stored)
+
+
+def test_what_fits_on_no_chip(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(T=2, N=2, D=3, H=2048)
+    check(case, torch.float32, lanes=1)
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", "grid")
+    with pytest.raises(RuntimeError, match="have a kernel on this GPU, .*; not streamed: not ask"):
+        call(case, arguments(case, torch.float32))
+
+
 @pytest.mark.parametrize("regime", REGIMES)
 def test_each_regime(regime: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTLSTM_CUDA_REGIME", regime)

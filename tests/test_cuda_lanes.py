@@ -79,6 +79,17 @@ def test_chunks_in_each_regime(
     assert_identical(result(monkeypatch, case, 1, seed=3, side_by_side=True, chunk=2), expected)
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("case", IN_CHUNKS, ids=str)
+def test_chunks_of_what_is_streamed(
+    case: Case, lanes: int, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", "streamed")
+    expected = result(monkeypatch, case, lanes)
+    for seed in ORDERS:
+        assert_identical(result(monkeypatch, case, lanes, seed, True, 2), expected)
+
+
 def agrees(found: Named, expected: Named) -> bool:
     try:
         assert_identical(found, expected)
