@@ -208,6 +208,16 @@ def check_instructions(kind: Kind, name: str, operations: set[str]) -> None:
         assert has("STAS|UBLKCP") and has("SYNCS") and has("UCGABAR"), name
 
 
+def test_pointwise_kernels_serve_newer_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no persistent kernel is compiled the streamed loop runs: its kernels are PTX too."""
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    plain = [source for source in cuda_build.SOURCES if "/time_lstm" not in source]
+    assert "csrc/cuda/time_step.cu" in plain
+    for source in plain:
+        assert cuda_build.SETUP["architectures"](source) == ["8.0", "9.0+PTX"]
+    assert cuda_build.SETUP["architectures"]("csrc/cuda/time_lstm.cu") == ["8.0", "9.0a"]
+
+
 def test_newer_architectures_compile_too(tmp_path: Path) -> None:
     """To PTX: that no instruction belongs to one architecture alone."""
     assert cuda_build.HOME is not None
