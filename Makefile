@@ -50,6 +50,9 @@ endef
 FIND_TORCH = import sys, torch; print(torch.__path__[0].rpartition("/")[0]); \
   sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10))
 
+# Tests of the modules that also run on the kernels for what fits on no chip.
+STREAMED = $(addprefix tests/test_,features_lengths.py lstm.py lt_lstm_stream.py operators_gradients.py)
+
 .PHONY: build demo test bench tools clean
 .DELETE_ON_ERROR:
 
@@ -58,6 +61,7 @@ build: $(VENV)/.built
 test: $(VENV)/.dev
 	$(RUN) -m pytest $(ON_ALL_CORES)
 	LTLSTM_BACKEND=emulated $(RUN) -m pytest $(ON_ALL_CORES)
+	LTLSTM_BACKEND=emulated LTLSTM_CUDA_REGIME=streamed $(RUN) -m pytest $(ON_ALL_CORES) $(STREAMED)
 
 demo: $(VENV)/.recipes
 	$(RUN) -m ltlstm.recipes.senone

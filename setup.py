@@ -67,9 +67,13 @@ def wants_cuda(cuda_sources: list[str], home: str | None) -> bool:
 
 def architectures(source: str) -> list[str]:
     """What a source is compiled for; the GPU of this machine is not asked. Clusters came with 9.0:
-    where nothing listed has them, their kernels are compiled all the same, and never run."""
+    where nothing listed has them, their kernels are compiled all the same, and never run. What
+    keeps to no plan of an architecture is PTX too, for any GPU to come."""
     listed = os.environ.get("TORCH_CUDA_ARCH_LIST") or CUDA_ARCHITECTURES
     found = [arch for arch in re.split(r"[;\s]+", listed) if arch]
+    if not Path(source).name.startswith("time_lstm"):
+        plain = sorted({arch.removesuffix("+PTX").rstrip("af") for arch in found}, key=float)
+        return [*plain[:-1], f"{plain[-1]}+PTX"]
     if not source.endswith("_cluster.cu"):
         return found
     return [arch for arch in found if int(arch.partition(".")[0]) >= 9] or ["9.0a"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -94,16 +95,17 @@ def _results(module: nn.Module, x: Tensor, options: dict[str, bool]) -> list[Ten
 
 
 def parity(target: Target) -> None:
-    """Our kernels against nn.LSTM: every combination of its options, in each dtype, by the rule of
-    the tests: at most twice nn.LSTM's own error against float64."""
+    """Our kernels against nn.LSTM: every combination of its options, in each dtype, as planned and
+    streamed, by the rule of the tests: at most twice nn.LSTM's own error against float64."""
     T, N, D, H, L = (3, 2, 4, 16, 1) if target.emulated else (19, 11, 24, 40, 2)
     dtypes = (torch.bfloat16, torch.float16, torch.float32)
-    combinations = list(itertools.product(dtypes, _options()))
+    combinations = list(itertools.product(dtypes, ("", "streamed"), _options()))
     if target.quick or target.emulated:
-        combinations = combinations[::5]
+        combinations = combinations[::9]
     failed = {}
-    for dtype, options in combinations:
-        name = " ".join([str(dtype)[6:], *(key for key, on in options.items() if on)])
+    for dtype, regime, options in combinations:
+        on = [key for key, on in options.items() if on]
+        name = " ".join([str(dtype)[6:], *([regime] if regime else []), *on])
         given = {k: options[k] for k in ("bias", "bidirectional", "batch_first")}
         given["proj_size"] = H // 2 if options["projected"] else 0
         try:
@@ -122,7 +124,9 @@ def parity(target: Target) -> None:
             for module in (plain, ours):
                 module.load_state_dict(truth.state_dict())
             true = _results(truth, x, options)
-            theirs, found = (_results(m, x.to(dtype), options) for m in (plain, ours))
+            theirs = _results(plain, x.to(dtype), options)
+            with mock.patch.dict(os.environ, LTLSTM_CUDA_REGIME=regime):
+                found = _results(ours, x.to(dtype), options)
             for i, results in enumerate(zip(found, true, theirs, strict=True)):
                 assert_close(*results, name=f"result {i}")
         except Exception as error:  # whatever it is, the other combinations still run
@@ -164,7 +168,7 @@ def second_device(target: Target) -> None:
 _SMALL = """
 import torch, ltlstm
 from torch.nn.utils.rnn import pack_padded_sequence
-for H in (16, 72, 256, 520):
+for H in (16, 72, 256, 520, 2400):
     m = ltlstm.LSTM(H, H, device="cuda", dtype=torch.bfloat16, backend="cuda")
     x = torch.randn(4, 5, H, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     m(x)[0].float().sum().backward()

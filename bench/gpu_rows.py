@@ -91,6 +91,15 @@ def _lt_lstm() -> Iterator[Row]:
                 yield Row(_case(H, N, L), peers, targets, mode, "LTLSTM", BF16, quick=quick)
 
 
+def _streamed() -> Iterator[Row]:
+    """W_hh that no chip holds: a product a step, as cuDNN has it too."""
+    for H, dtype in ((2048, torch.float32), (4096, BF16)):
+        for mode in ("forward", "training"):
+            yield Row(
+                _case(H, 16), (TORCH,), (_faster(1.0),), mode, dtype=dtype, quick=dtype == BF16
+            )
+
+
 def _fused() -> Iterator[Row]:
     """Last, since FlashRNN compiles at the first call of each shape."""
     for mode in ("forward", "training"):
@@ -105,6 +114,7 @@ GROUPS = {
     "gpu-lt_lstm": Group("layer trajectory LSTM, bfloat16", list(_lt_lstm())),
     "gpu-packed": Group("packed rows, bfloat16", list(_packed())),
     "gpu-types": Group("float16 and float32, N=16", list(_other_types())),
+    "gpu-streamed": Group("W_hh from memory, N=16", list(_streamed())),
     "gpu-fused": Group("bfloat16 beside FlashRNN, 1024 steps", list(_fused())),
 }
 

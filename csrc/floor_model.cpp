@@ -14,22 +14,23 @@ namespace {
 // H100 and H200. Hops: public microbenchmarks of an H100 (a release/acquire counter in L2 0.65 us
 // and about 0.15 for the read after it; a load from another block of the cluster 0.1, a store that
 // an mbarrier counts about twice that). Hot lines in L2: 9.9 to 14.8 TB/s for one shared tile.
-// Memory and product rate: what an H200 was measured to reach. mma.sync: 63 % of the peak.
+// Memory and product rate: what an H200 was measured to reach. mma.sync: 63 % of the peak. L2: what
+// one half holds of what all SMs read.
 constexpr Machine kHopper = {
-    /*clock=*/1.85e9,       /*block_hop=*/0.03,     /*cluster_hop=*/0.20,
-    /*l2_hop=*/0.80,        /*cluster_bytes=*/24.0, /*l2_bytes=*/40.0,
-    /*l2_total=*/10e12,     /*shared_bytes=*/128.0, /*tile_cycles=*/6.2,
-    /*tile_latency=*/25.0,  /*fma_lanes=*/128.0,    /*memory=*/4.3e12,
-    /*product_rate=*/790e12};
+    /*clock=*/1.85e9,      /*block_hop=*/0.03,     /*cluster_hop=*/0.20,
+    /*l2_hop=*/0.80,       /*cluster_bytes=*/24.0, /*l2_bytes=*/40.0,
+    /*l2_total=*/10e12,    /*shared_bytes=*/128.0, /*tile_cycles=*/6.2,
+    /*tile_latency=*/25.0, /*fma_lanes=*/128.0,    /*memory=*/4.3e12,
+    /*l2_capacity=*/25e6,  /*product_rate=*/790e12};
 
 // A100: clock and rates of its data sheet, mma.sync at 85 % of the peak; the hop scaled by the
 // clock.
 constexpr Machine kAmpere = {
-    /*clock=*/1.35e9,       /*block_hop=*/0.04,     /*cluster_hop=*/0.0,
-    /*l2_hop=*/1.05,        /*cluster_bytes=*/0.0,  /*l2_bytes=*/32.0,
-    /*l2_total=*/4e12,      /*shared_bytes=*/128.0, /*tile_cycles=*/9.4,
-    /*tile_latency=*/25.0,  /*fma_lanes=*/64.0,     /*memory=*/1.6e12,
-    /*product_rate=*/250e12};
+    /*clock=*/1.35e9,      /*block_hop=*/0.04,     /*cluster_hop=*/0.0,
+    /*l2_hop=*/1.05,       /*cluster_bytes=*/0.0,  /*l2_bytes=*/32.0,
+    /*l2_total=*/4e12,     /*shared_bytes=*/128.0, /*tile_cycles=*/9.4,
+    /*tile_latency=*/25.0, /*fma_lanes=*/64.0,     /*memory=*/1.6e12,
+    /*l2_capacity=*/20e6,  /*product_rate=*/250e12};
 
 // Cycles of a step that no size changes: the two barriers of a block, and the start of the
 // pointwise part.
@@ -43,6 +44,8 @@ constexpr double kWarpShared = 64, kWarpL2 = 8;
 constexpr double kEfficiency = 0.6;
 // Elements that a batch row and unit move to or from memory in a step: gates in and out, c, h.
 constexpr double kTraffic = 11, kTrafficInference = 5;
+// What a product of a step of its own adds: pre-activations read, written and read again.
+constexpr double kTrafficProduct = 12;
 // us until a kernel starts that had to wait for another.
 constexpr double kStart = 3;
 // SMs of the machine that `product_rate` is of.
@@ -108,6 +111,21 @@ double step_us(const TimeLoop& loop, const LoopProblem& p, const Machine& m, int
   const double waves = double(ceil_div(groups, resident)) * loop.passes;
   const double moved = (p.training ? kTraffic : kTrafficInference) * p.element * p.directions;
   return std::max(us * waves, 1e6 * moved * p.N * p.H / m.memory);
+}
+
+double streamed_us(const LoopProblem& p, const Machine& m, int sms, double share) {
+  const bool projected = p.P < p.H;
+  const double weights = 4.0 * p.H * p.P + (projected ? double(p.H) * p.P : 0);
+  const double bytes = weights * p.element * p.directions;
+  const double arriving = sms * m.l2_bytes * m.clock;
+  const double rate = std::min(arriving, bytes <= m.l2_capacity ? m.l2_total : m.memory);
+  const double product = product_us(2 * weights * p.N * p.directions, sms / kAllSms, p.element, m);
+  const double moved = (p.training ? kTraffic : kTrafficInference) + kTrafficProduct;
+  const double pointwise = moved * p.element * p.directions * p.N * p.H;
+  const int launches = p.directions * (projected ? 3 : 1) + 1;
+  const double us = launches * kStart + std::max(1e6 * bytes / rate, product) +
+                    1e6 * pointwise / std::min(arriving, m.memory);
+  return us / share;
 }
 
 double launch_us(const TimeLoop& loop, const Machine& m) {

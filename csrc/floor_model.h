@@ -24,6 +24,7 @@ struct Machine {
   double tile_latency;   // cycles until a product can be added to
   double fma_lanes;      // float32 products
   double memory;         // bytes a second
+  double l2_capacity;    // bytes
   double product_rate;   // FLOP a second of a large half-precision product
 };
 
@@ -42,6 +43,11 @@ struct LoopProblem {
 // Microseconds a step of all groups, passes and directions, where `resident` groups run at once.
 double step_us(const TimeLoop& loop, const LoopProblem& problem, const Machine& machine,
                int64_t resident);
+
+// The same where W_hh is read from memory, by a product a step between two pointwise kernels, on a
+// share of the machine: all that a step does is then slower, for one thread of the host launches
+// it.
+double streamed_us(const LoopProblem& problem, const Machine& machine, int sms, double share);
 
 // Microseconds that a launch takes beside its steps: it starts, and loads the weights.
 double launch_us(const TimeLoop& loop, const Machine& machine);

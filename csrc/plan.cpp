@@ -42,7 +42,8 @@ void check(const PlanProblem& p, const DeviceFacts& d, const Wanted& wanted) {
   require(wanted.columns >= 0, "columns", "not be negative", wanted.columns);
   require(wanted.chunk >= 0, "chunk", "not be negative", wanted.chunk);
   for (const Regime regime : wanted.regimes) {
-    require(regime < Regime::kStreamed, "regimes", "be block, cluster or grid", int64_t(regime));
+    require(regime < Regime::kAten, "regimes", "be block, cluster, grid or streamed",
+            int64_t(regime));
   }
 }
 
@@ -117,6 +118,12 @@ bool preferred(const Lanes& beside, const Lanes& lanes, const PlanProblem& p,
 
 std::string describe(const TimeLoop& loop) {
   char text[256];
+  if (loop.regime == Regime::kStreamed) {
+    std::snprintf(text, sizeof(text),
+                  "streamed, W_hh from memory in a product a step, modelled %.2f us a step",
+                  loop.us);
+    return text;
+  }
   std::snprintf(
       text, sizeof(text),
       "%s, %d block%s of %d units, %d batch slice%s of %d, %d warps, modelled %.2f us a step",

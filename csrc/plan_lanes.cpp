@@ -24,11 +24,13 @@ struct LayerTimes {
   int sms;            // of the recurrence
 };
 
-int sms_of(const TimeLoop& loop, int directions) { return loop.blocks * loop.groups * directions; }
+int sms_of(const TimeLoop& loop, int directions) {
+  return loop.blocks * loop.groups * (loop.regime == Regime::kStreamed ? 1 : directions);
+}
 
 // Whether so many launches of a loop are resident at once: they must never wait for each other.
 bool fits(const TimeLoop& loop, int directions, int count, const DeviceFacts& device) {
-  if (loop.regime == Regime::kAten) return true;
+  if (loop.regime >= Regime::kStreamed) return true;  // no block waits for another
   if (int64_t{sms_of(loop, directions)} * count > device.sms) return false;
   if (loop.regime != Regime::kCluster) return true;
   int index = 0;

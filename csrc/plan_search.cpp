@@ -15,6 +15,7 @@ namespace {
 constexpr int kSplits[] = {1, 2, 4, 8, 16};
 // Beyond these a size of a launch would leave its type; no kernel holds nearly as many units.
 constexpr int64_t kMostSteps = int64_t{1} << 31, kMostUnits = int64_t{1} << 16;
+constexpr int64_t kMostCells = int64_t{1} << 38;  // of a step that is a launch
 // Ratios of modelled times of two regimes below this say nothing.
 constexpr double kModelError = 1.25;
 constexpr int kClusterSizes[] = {2, 4, 8, 16};
@@ -47,6 +48,7 @@ class Search {
     if (regime == Regime::kBlock) blocks(1, int(round_up(p_.H, 8)), sms_);
     if (regime == Regime::kCluster) clusters();
     if (regime == Regime::kGrid) grids();
+    if (regime == Regime::kStreamed) streamed();
     if (!offer_.loop) {
       offer_.why_not = least_shared_ == 0
                            ? no_cut(regime)
@@ -60,18 +62,24 @@ class Search {
  private:
   std::string refusal(Regime regime) const {
     if (p_.dtype == Dtype::kFloat64) return "no kernel computes float64";
-    if (std::max(p_.T, p_.N) >= kMostSteps || p_.H > kMostUnits) {
+    const bool fits = regime != Regime::kStreamed || p_.directions * p_.N <= kMostCells / p_.H;
+    if (std::max(p_.T, p_.N) >= kMostSteps || p_.H > kMostUnits || !fits) {
       return "more than a launch can count";
     }
     const std::string capability = "compute capability " + std::to_string(device_.capability / 10) +
                                    "." + std::to_string(device_.capability % 10);
-    if (device_.capability > 90) return "no kernel is compiled for " + capability;
+    if (device_.capability > 90 && regime != Regime::kStreamed) {
+      return "no kernel is compiled for " + capability;
+    }
     const auto& only = wanted_.regimes;
     if (!only.empty() && std::find(only.begin(), only.end(), regime) == only.end()) {
       return "not asked for";
     }
     if (regime == Regime::kCluster && device_.capability < 90) {
       return capability + " has no clusters";
+    }
+    if (regime == Regime::kStreamed && (wanted_.blocks != 0 || wanted_.columns != 0)) {
+      return "it has no groups to cut up";
     }
     return {};
   }
@@ -97,6 +105,17 @@ class Search {
       const int64_t resident = sms_ / count;
       if (count > 1 && resident >= p_.directions) blocks(int(count), units, int(resident));
     }
+  }
+
+  // Nothing to search for: cuBLAS cuts up the product.
+  void streamed() {
+    TimeLoop loop{};
+    loop.regime = Regime::kStreamed;
+    loop.blocks = sms_;
+    loop.groups = loop.passes = 1;
+    loop.us =
+        streamed_us(work_, machine_of(device_.capability), device_.sms, double(sms_) / device_.sms);
+    offer_.loop = loop;
   }
 
   // All cuts of a group of so many blocks, where `resident` groups run at once.
@@ -177,7 +196,8 @@ class Search {
 std::vector<Offer> offers(const PlanProblem& problem, bool backward, const DeviceFacts& device,
                           const Wanted& wanted, int sms) {
   Search search(problem, backward, device, wanted, sms);
-  return {search.run(Regime::kBlock), search.run(Regime::kCluster), search.run(Regime::kGrid)};
+  return {search.run(Regime::kBlock), search.run(Regime::kCluster), search.run(Regime::kGrid),
+          search.run(Regime::kStreamed)};
 }
 
 const Offer* best(const std::vector<Offer>& offers) {

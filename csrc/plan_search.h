@@ -19,12 +19,13 @@ struct Offer {
   std::string why_not;
 };
 
-// Offers of kBlock, kCluster and kGrid, in this order; `sms` that the launch may take.
+// Offers of kBlock, kCluster, kGrid and kStreamed, in this order; `sms` that the launch may take.
 std::vector<Offer> offers(const PlanProblem& problem, bool backward, const DeviceFacts& device,
                           const Wanted& wanted, int sms);
 
 // The one to take, or null: the first unless a later one is faster by more than the model can tell.
-// A block needs no other; clusters leave SMs free, and need no cooperative launch.
+// A block needs no other; clusters leave SMs free, and need no cooperative launch; what is streamed
+// is launched at each step.
 const Offer* best(const std::vector<Offer>& offers);
 
 }  // namespace ltlstm

@@ -6,6 +6,10 @@
 // those blocks exchange h (forward) or d_preact (backward): within a block, through the shared
 // memory of a cluster, or through L2. Groups of one launch never talk to each other.
 //
+// Streamed there are no groups: each step is a product with W_hh, which stays in memory, and a
+// launch of its own. Of the fields it has a regime, one pass, us, and in `blocks` the SMs that it
+// is modelled on.
+//
 // A step has a stage, or two where h is projected. Forward: i, f, g, o from h, of the block's
 // units; then h from r. Backward: dh from d_preact, of the units or the entries of h that the block
 // owns; then dr from dh. A warp takes a part of the block's rows and a slice of K, for all columns.

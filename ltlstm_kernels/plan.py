@@ -40,7 +40,7 @@ class DeviceFacts(NamedTuple):
 
 
 class TimeLoop(NamedTuple):
-    """One launch over all steps, forward or backward; the fields as in csrc/time_loop.h."""
+    """All steps, forward or backward; the fields as in csrc/time_loop.h."""
 
     regime: str  # "block", "cluster", "grid", "streamed" or "aten"
     units: int

@@ -17,7 +17,7 @@ from emulator.records import launch
 from ltlstm.reference.rows import Rows
 from ltlstm.reference.time_lane import cell, scan
 
-REGIMES = {"block": 0, "cluster": 1, "grid": 2}
+REGIMES = {"block": 0, "cluster": 1, "grid": 2, "streamed": 3}
 DTYPES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 
 
@@ -27,8 +27,8 @@ class Problem:
     T: int
     N: int
     H: int
-    units: int
-    columns: int
+    units: int = 8
+    columns: int = 8
     k_splits: int = 1
     back_splits: int = 0  # backward; 0: as forward
     P: int = 0  # 0: no projection

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Defects to plant in the time-LSTM kernels: who must catch each, and by saying what.
+"""Defects to plant in the time-LSTM's kernels and loops: who must catch each, and by saying what.
 
 Grouped by the program of tests/emulator/kernels that is built with them.
 """
@@ -7,8 +7,9 @@ Grouped by the program of tests/emulator/kernels that is built with them.
 from emulator.defects import DEADLOCK, NUMBERS, OVERFLOW, RACE, Defect
 
 EXCHANGE, CLUSTER = "cuda/exchange.cuh", "cuda/exchange_cluster.cuh"
-PRODUCT, TILE, SEQUENCE = "cuda/product.cuh", "cuda/tile.cuh", "cuda/sequence.cuh"
+PRODUCT, TILE, SEQUENCE = "cuda/product.cuh", "cuda/tile.cuh", "cuda/sequence.h"
 FORWARD, BACKWARD = "cuda/time_lstm_forward.cuh", "cuda/time_lstm_backward.cuh"
+STEP, STREAMED = "cuda/time_step.cuh", "cuda/streamed.h"
 
 WRONG = {"plain": (NUMBERS,)}
 RULE = {"plain": ("emulator: ",)}
@@ -150,9 +151,41 @@ GRID_BACKWARD = {
     ),
 }  # fmt: skip
 
+STREAMED_LOOP = {
+    "h enters the step after a reset": Defect(
+        STEP, "h_n + state, clears ? Units<kCount>{} : s.r", "h_n + state, s.r", WRONG
+    ),
+    "a row beyond those alive": Defect(STEP, "return at.n < rows.active;", "return true;", OVERRUN),
+    "16 bytes of a row that does not divide so": Defect(
+        STEP, "p.loop.H % kMany == 0 && p.loop.hidden_stride", "p.loop.hidden_stride",
+        {"memory": ("runtime error: ",)},
+    ),
+    "c of the step for the one before": Defect(
+        STEP, "d.cells + (before.first + at.n)", "d.cells + at.row", WRONG
+    ),
+    "the step's gradient crosses a reset": Defect(
+        STEP, "cleared ? nullptr : p.dh", "p.dh", WRONG
+    ),
+    "a batch row too many": Defect(
+        STEP, "find_place<1>(p.rows, p", "find_place<1>(p.rows + 1, p", OVERRUN
+    ),
+    "a product without its last row": Defect(
+        STREAMED, "return {data, rows.active,", "return {data, rows.active - 1,", WRONG
+    ),
+    "projected h enters the step after a reset": Defect(
+        STREAMED, "step.scanned + 1, rows.active, P, h,", "host_.T, rows.active, P, h,", WRONG
+    ),
+    "dh of the first step crosses a reset": Defect(
+        STREAMED, "sequence(p, k), 0, N, P, step.dh[k]", "sequence(p, k), T, N, P, step.dh[k]",
+        WRONG,
+    ),
+    "two directions in one place": Defect(STREAMED, "scratch + k * N * P", "scratch", WRONG),
+}  # fmt: skip
+
 PROGRAMS = {
     "one_grid_forward": GRID_FORWARD,
     "one_grid_held": GRID_HELD,
     "one_cluster_forward": CLUSTER_FORWARD,
     "one_grid_backward": GRID_BACKWARD,
+    "one_streamed": STREAMED_LOOP,
 }

@@ -63,6 +63,19 @@ def test_auto_leaves_a_gpu_to_aten_until_there_are_results(monkeypatch: pytest.M
     assert backends.choose(None, on_gpu(training=True)) == "aten"
 
 
+def test_no_shape_and_no_newer_gpu_is_left_to_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_an_h100(monkeypatch)
+    for facts in (H100, H100._replace(capability=120, sms=4)):
+        monkeypatch.setattr(plan, "device_facts", lambda index=None, facts=facts: facts)
+        for dtype, H in ((torch.float32, 2048), (torch.bfloat16, 4096)):
+            asked = on_gpu(dtype, H=H, P=H)._replace(beyond_torch=["peephole"])
+            assert backends.choose(None, asked) == "cuda"
+            planned = backends.launch_plan(asked)
+            assert planned is not None and planned.forward.regime == "streamed"
+
+
 def test_a_layer_trajectory_is_one_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "choose", lambda *_: "cuda")  # the CPU's operators answer
     for options, operator in (({}, "lt_lstm"), ({"lookahead": 1}, "lstm_stack")):

@@ -27,7 +27,7 @@ CASES = [
     Case(T=3, N=20, D=9, H=72, dropout=True, L=2),
 ]
 DEEP = Case(T=5, N=3, D=6, H=24, L=3, dropout=True)
-REGIMES = ("block", "cluster", "grid")
+REGIMES = ("block", "cluster", "grid", "streamed")
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -57,6 +57,24 @@ def test_half_types(dtype: torch.dtype, lanes: int, calls: Counter[str]) -> None
         check(case, dtype, lanes, how=stored)
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_is_streamed(lanes: int, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", "streamed")
+    for case in (*CASES, EVERYTHING):
+        check(case, torch.float32, lanes)
+    for dtype in HALF:
+        for case in CASES[1:4]:
+            check(case, dtype, lanes, how=stored)
+
+
+def test_what_fits_on_no_chip(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(T=2, N=2, D=3, H=2048)
+    check(case, torch.float32, lanes=1)
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", "grid")
+    with pytest.raises(RuntimeError, match="have a kernel on this GPU, .*; not streamed: not ask"):
+        call(case, arguments(case, torch.float32))
+
+
 @pytest.mark.parametrize("regime", REGIMES)
 def test_each_regime(regime: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTLSTM_CUDA_REGIME", regime)
@@ -66,7 +84,7 @@ def test_each_regime(regime: str, calls: Counter[str], monkeypatch: pytest.Monke
 
 def test_an_unknown_regime_is_refused(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTLSTM_CUDA_REGIME", "warp")
-    with pytest.raises(RuntimeError, match="must be block, cluster or grid, got warp"):
+    with pytest.raises(RuntimeError, match="must be block, cluster, grid or streamed, got warp"):
         call(CASES[0], arguments(CASES[0], torch.float32))
 
 

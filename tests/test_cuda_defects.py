@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Defects planted in the time-LSTM kernels are caught, and the right kernels raise no alarm."""
+"""Defects planted in the kernels of the time-LSTM are caught, and the right ones raise no alarm."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,30 @@ SEEDS = {"plain": range(2), "memory": range(1), "threads": range(2)}
 Planted = dict[tuple[str, str, str], Future[list[str]]]  # by program, defect and watcher
 
 
-def problem(program: str) -> Problem:
-    """Three slices of K on two warps, ragged rows, resets, units and columns beyond the last."""
+def problems(program: str) -> list[Problem]:
+    """Three slices of K on two warps, ragged rows, resets, units and columns beyond the last; or of
+    the streamed loop, both directions, and a projection."""
+    if program == "one_streamed":
+        both = Problem("streamed", T=5, N=6, H=20, packed=True, reset=True, bidirectional=True)
+        return [both, replace(both, P=8, packed=False)]
     regime = "cluster" if "cluster" in program else "grid"
     units = 24 if regime == "cluster" else 8
-    return Problem(regime, T=5, N=6, H=70, units=units, columns=8, k_splits=2,
-                   held="held" in program, packed=True, reset=True)  # fmt: skip
+    return [Problem(regime, T=5, N=6, H=70, units=units, columns=8, k_splits=2,
+                    held="held" in program, packed=True, reset=True)]  # fmt: skip
 
 
 def judge_of(program: str, right: Path) -> Judge:
+    judges = [judge_of_one(program, right, p) for p in problems(program)]
+
+    def judge(built: Path, seed: int) -> str:
+        said = (one(built, seed) for one in judges)
+        return next((verdict for verdict in said if verdict != RIGHT), RIGHT)
+
+    return judge
+
+
+def judge_of_one(program: str, right: Path, p: Problem) -> Judge:
     """``right`` is a right program of the forward kernel, for what backward reads."""
-    p = problem(program)
     given, gradients = inputs(p), output_gradients(p)
     truth = reference(p, given, gradients, torch.float64)
     plain = reference(p, given, gradients, p.dtype)
@@ -49,7 +63,10 @@ def judge_of(program: str, right: Path) -> Judge:
                 found = run_backward(p, given, saved, gradients, built, seed)
             else:
                 found = run_forward(p, given, built, seed)
-                del found["gates"]
+                if program == "one_streamed":  # both passes
+                    found |= run_backward(p, given, found, gradients, built, seed)
+                for name in [name for name in found if name.startswith("gates")]:
+                    del found[name]
         except Failed as failed:
             return essence(str(failed))
         try:

@@ -69,7 +69,7 @@ def test_whatever_order_the_streams_run_in(
         assert_identical(result(monkeypatch, case, lanes, seed, True, chunk), expected)
 
 
-@pytest.mark.parametrize("regime", ["block", "cluster", "grid"])
+@pytest.mark.parametrize("regime", ["block", "cluster", "grid", "streamed"])
 def test_chunks_in_each_regime(
     regime: str, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +77,17 @@ def test_chunks_in_each_regime(
     case = Case(T=4, N=9, D=6, H=40, L=2, reset=True)
     expected = result(monkeypatch, case, lanes=1)
     assert_identical(result(monkeypatch, case, 1, seed=3, side_by_side=True, chunk=2), expected)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("case", IN_CHUNKS, ids=str)
+def test_chunks_of_what_is_streamed(
+    case: Case, lanes: int, calls: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LTLSTM_CUDA_REGIME", "streamed")
+    expected = result(monkeypatch, case, lanes)
+    for seed in ORDERS:
+        assert_identical(result(monkeypatch, case, lanes, seed, True, 2), expected)
 
 
 def agrees(found: Named, expected: Named) -> bool:

@@ -14,7 +14,7 @@ import torch
 import cuda_build
 from cuda_build import Kernel, Object
 from ltlstm_kernels.plan import Shape, TimeLoop, make_plan
-from test_plan import A100, H100
+from test_plan import A100, H100, PERSISTENT
 
 pytestmark = [
     pytest.mark.skipif(cuda_build.HOME is None, reason=cuda_build.NO_NVCC),
@@ -74,7 +74,7 @@ def planned(dtype: torch.dtype, device: object) -> list[tuple[bool, TimeLoop]]:
                     columns=columns,
                 )  # fmt: skip
                 for backward, loop in ((False, plan.forward), (True, plan.backward)):
-                    if loop.regime != "aten":
+                    if loop.regime in PERSISTENT:
                         key = (backward, *loop[:-1])
                         found[key] = (backward, loop)
     return list(found.values())
@@ -159,14 +159,13 @@ def test_the_kernels_take_the_shared_memory_of_the_plan(
          "-arch=sm_90a", str(tmp_path / "shared.cu"), *linked, "-o", str(program)],
         check=True,
     )  # fmt: skip
-    regimes = ("block", "cluster", "grid")
     asked = [
         (scalar, backward, loop)
         for scalar, dtype in SCALARS.items()
         for backward, loop in planned(dtype, H100)
     ]
     lines = [
-        f"{scalar} {backward:d} {regimes.index(loop.regime)} {loop.units} {loop.blocks} "
+        f"{scalar} {backward:d} {PERSISTENT.index(loop.regime)} {loop.units} {loop.blocks} "
         f"{loop.columns} {loop.k_splits} {loop.warps} {loop.projected} {loop.held}"
         for scalar, backward, loop in asked
     ]
@@ -207,6 +206,16 @@ def check_instructions(kind: Kind, name: str, operations: set[str]) -> None:
         assert has(r"LDG\.E\.128") and has(r"MEMBAR|ST\.E\.STRONG|STG\.E\.STRONG"), name
     if kind.regime == "cluster":
         assert has("STAS|UBLKCP") and has("SYNCS") and has("UCGABAR"), name
+
+
+def test_pointwise_kernels_serve_newer_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no persistent kernel is compiled the streamed loop runs: its kernels are PTX too."""
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    plain = [source for source in cuda_build.SOURCES if "/time_lstm" not in source]
+    assert "csrc/cuda/time_step.cu" in plain
+    for source in plain:
+        assert cuda_build.SETUP["architectures"](source) == ["8.0", "9.0+PTX"]
+    assert cuda_build.SETUP["architectures"]("csrc/cuda/time_lstm.cu") == ["8.0", "9.0a"]
 
 
 def test_newer_architectures_compile_too(tmp_path: Path) -> None:

@@ -19,16 +19,16 @@ const char* setting(const char* name) {
   return value == nullptr || *value == '\0' ? nullptr : value;
 }
 
-// LTLSTM_CUDA_REGIME (block, cluster or grid) and LTLSTM_CUDA_CHUNK (steps) narrow the plan, for
-// tests and measurements.
+// LTLSTM_CUDA_REGIME (block, cluster, grid or streamed) and LTLSTM_CUDA_CHUNK (steps) narrow the
+// plan, for tests and measurements.
 Wanted wanted(std::optional<bool> lanes) {
   Wanted found;
   found.overlap = lanes;
   if (const char* name = setting("LTLSTM_CUDA_REGIME")) {
-    for (const Regime regime : {Regime::kBlock, Regime::kCluster, Regime::kGrid})
+    for (const Regime regime : {Regime::kBlock, Regime::kCluster, Regime::kGrid, Regime::kStreamed})
       if (std::strcmp(name, regime_name(regime)) == 0) found.regimes = {regime};
-    require(!found.regimes.empty(), "plan", "LTLSTM_CUDA_REGIME", "be block, cluster or grid",
-            std::string(name));
+    require(!found.regimes.empty(), "plan", "LTLSTM_CUDA_REGIME",
+            "be block, cluster, grid or streamed", std::string(name));
   }
   if (const char* steps = setting("LTLSTM_CUDA_CHUNK")) {
     char* end;
@@ -87,7 +87,7 @@ Plan plan_of(const StackArguments& s, bool training, std::optional<bool> lanes) 
     refuse(s.op, "h0", "be narrower than c0 with a projection", s.P);
   const Plan plan = known_plan(problem, s.input.get_device_index(), wanted(lanes));
   for (const TimeLoop* loop : {&plan.forward, training ? &plan.backward : &plan.forward})
-    if (loop->regime >= Regime::kStreamed)
+    if (loop->regime == Regime::kAten)
       refuse(s.op, "shape", "have a kernel on this GPU", plan.reason);
   return plan;
 }
@@ -148,6 +148,14 @@ Sequence Pass::sequence(const Chunk& chunk) const {
           sizes ? sizes + s.T + chunk.first : nullptr,
           part<bool>(s.reset, shift(chunk), 1),
           false};
+}
+
+Sequence Pass::host_sequence(const Chunk& chunk) const {
+  Sequence found = sequence(chunk);
+  if (!steps) return found;
+  found.batch_sizes = s.batch_sizes().data() + chunk.first;
+  found.offsets = s.offsets().data() + chunk.first;
+  return found;
 }
 
 }  // namespace ltlstm::binding

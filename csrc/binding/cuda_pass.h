@@ -24,6 +24,8 @@ struct Pass {
   Pass(const StackArguments& s, bool training, std::optional<bool> wants_lanes = std::nullopt);
 
   Sequence sequence(const Chunk& chunk) const;
+  // With batch_sizes and offsets where the host can read them.
+  Sequence host_sequence(const Chunk& chunk) const;
   // Rows by which a pointer moves on to a chunk: rows of packed input are counted from the first.
   int64_t shift(const Chunk& chunk) const { return steps ? 0 : chunk.row; }
 

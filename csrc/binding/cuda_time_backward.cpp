@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One layer of the time lane on a GPU, backward: a persistent kernel for all steps of a chunk and
-// both directions, whose state lies in d_h0 and d_c0 between two, and large products.
+// One layer of the time lane on a GPU, backward: for all steps of a chunk and both directions a
+// persistent kernel, or the streamed loop, whose state lies in d_h0 and d_c0 between two, and large
+// products.
 #include "binding/cuda_time_lane.h"
 
 namespace ltlstm::binding {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One layer of the time lane on a GPU, forward: a large product for the inputs, and a persistent
-// kernel for all steps of a chunk and both directions, whose state lies in h_n and c_n between two.
+// One layer of the time lane on a GPU, forward: a large product for the inputs, and for all steps
+// of a chunk and both directions a persistent kernel, or the streamed loop, whose state lies in h_n
+// and c_n between two.
 #include "binding/cuda_time_lane.h"
 
 namespace ltlstm::binding {

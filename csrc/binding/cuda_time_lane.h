@@ -6,24 +6,37 @@
 
 #include "binding/cuda_cells.h"
 #include "binding/cuda_pass.h"
+#include "binding/cuda_streamed.h"
 
 namespace ltlstm::binding {
 
-// What a layer launches its loop with: a piece of workspace for every launch, zeroed at once.
+// What a layer launches its loop with: a piece of workspace for every launch, zeroed at once; or
+// one for all that is streamed.
 template <class Problem>
 class Launches {
  public:
   Launches(const Pass& pass, const Lane& lane, const TimeLoop& loop, const Tensor& like)
-      : lane_(lane),
+      : pass_(pass),
+        lane_(lane),
         loop_(loop),
         directions_(static_cast<int>(pass.s.dirs)),
-        bytes_(cuda::workspace_bytes<Problem>(loop, directions_)) {
+        bytes_(cuda::workspace_bytes<Problem>(loop, directions_)),
+        like_(like) {
+    const StackArguments& s = pass.s;
+    if (loop.regime == Regime::kStreamed) {
+      workspace_ = lane.empty(like, {cuda::streamed_elements<Problem>(s.N, s.H, s.P, directions_)});
+      return;
+    }
     STD_TORCH_CHECK(bytes_ >= 0, "cuda: no kernel for the loop that was planned");
     const int64_t launches = static_cast<int64_t>(pass.chunks.size()) * loop.passes;
     workspace_ = lane.zero_float(like, {(bytes_ * launches + 3) / 4});
   }
 
   void run(const Chunk& chunk, Problem& problem) const {
+    if (loop_.regime == Regime::kStreamed) {
+      problem.workspace = static_cast<unsigned char*>(workspace_->mutable_data_ptr());
+      return run_streamed(pass_, lane_, chunk, like_, problem);
+    }
     for (int pass = 0; pass < loop_.passes; ++pass) {
       problem.first_row = int64_t{pass} * loop_.groups * loop_.columns;
       problem.workspace =
@@ -33,10 +46,12 @@ class Launches {
   }
 
  private:
+  const Pass& pass_;
   const Lane& lane_;
   const TimeLoop& loop_;
   const int directions_;
   const int64_t bytes_;
+  const Tensor like_;
   OptionalTensor workspace_;
 };
 

@@ -58,10 +58,11 @@ constexpr std::array<std::pair<const char*, ltlstm::Dtype>, 4> kDtypes = {
      {"float16", ltlstm::Dtype::kFloat16},
      {"float32", ltlstm::Dtype::kFloat32},
      {"float64", ltlstm::Dtype::kFloat64}}};
-constexpr std::array<std::pair<const char*, ltlstm::Regime>, 3> kRegimes = {
+constexpr std::array<std::pair<const char*, ltlstm::Regime>, 4> kRegimes = {
     {{"block", ltlstm::Regime::kBlock},
      {"cluster", ltlstm::Regime::kCluster},
-     {"grid", ltlstm::Regime::kGrid}}};
+     {"grid", ltlstm::Regime::kGrid},
+     {"streamed", ltlstm::Regime::kStreamed}}};
 
 py::dict loop_dict(const ltlstm::TimeLoop& loop) {
   py::dict d;

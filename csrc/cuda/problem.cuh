@@ -19,7 +19,7 @@ namespace ltlstm::cuda {
 template <class scalar>
 struct ForwardDirection {
   bool reverse;
-  const scalar* preact;   // (R, 4H) W_ih x + b_ih + b_hh
+  scalar* preact;         // (R, 4H) W_ih x + b_ih + b_hh; where streamed, W_hh h is added
   const scalar* w_hh;     // (4H, P)
   const scalar* w_hr;     // (P, H) or null
   const float* peephole;  // (3, H) or null
@@ -34,11 +34,12 @@ struct ForwardDirection {
 
 template <class scalar>
 struct TimeLstmForward {
+  using Scalar = scalar;
   Sequence seq;
   int64_t H, P;
   int64_t hidden_stride;
   int64_t first_row;         // batch row that the first column of the first group is
-  unsigned char* workspace;  // workspace_bytes of zeros; spent afterwards
+  unsigned char* workspace;  // workspace_bytes of zeros, spent afterwards; see streamed.h too
   ForwardDirection<scalar> direction[2];
 };
 
@@ -66,6 +67,7 @@ struct BackwardDirection {
 
 template <class scalar>
 struct TimeLstmBackward {
+  using Scalar = scalar;
   Sequence seq;
   int64_t H, P;
   int64_t d_hidden_stride;

@@ -12,7 +12,7 @@
 
 #include "cell.h"
 #include "cuda/loop_kinds.cuh"
-#include "cuda/sequence.cuh"
+#include "cuda/sequence.h"
 
 namespace ltlstm::cuda {
 

@@ -51,5 +51,5 @@ def launch(program: Path, arrays: Mapping[str, Tensor], seed: int) -> dict[str, 
     left.unlink(missing_ok=True)
     done = run_program(program, given, left, seed=seed)
     if done.returncode != 0:
-        raise Failed(done.stdout)
+        raise Failed(done.stdout or f"case: ended by {done.returncode}")
     return read_records(left, arrays)

@@ -45,12 +45,13 @@ inline std::string named(const char* name, int direction) {
   return direction == 0 ? name : name + std::string("1");
 }
 
-// launch(problem), with `bytes` of workspace.
+// launch(problem), with `bytes` of workspace, zeros or NaN.
 template <class Problem, class Launch>
-void run(Records& records, Problem problem, int64_t bytes, const Launch& launch) {
+void run(Records& records, Problem problem, int64_t bytes, const Launch& launch,
+         bool zeros = true) {
   records.make("workspace", bytes);
   problem.workspace = records.get<unsigned char>("workspace");
-  std::memset(problem.workspace, 0, static_cast<size_t>(bytes));
+  if (zeros) std::memset(problem.workspace, 0, static_cast<size_t>(bytes));
   const Status status = launch(problem);
   if (status != Status::kOk) give_up("the launch returned " + std::to_string(int(status)));
   if (cudaDeviceSynchronize() != cudaSuccess) give_up("the kernel failed");
