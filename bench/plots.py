@@ -195,7 +195,7 @@ def lanes(traced: Sequence[trace.Traced]) -> Figure | None:
     """When each layer of each lane ran, a panel a mode and setting; one scale for all."""
     if not traced:
         return None
-    at = [(mode, on) for mode in ("forward", "backward") for on in (False, True)]
+    at = [(mode, on) for mode in trace.MODES for on in (False, True)]
     figure, panels = plt.subplots(
         len(at), 1, squeeze=False, sharex=True, layout="constrained", figsize=(11, 7)
     )

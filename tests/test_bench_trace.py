@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bench import __main__ as command
-from bench import record, trace
+from bench import record, timing, trace
 from tests.cases import Case
 
 
@@ -26,10 +26,15 @@ def test_overlap_is_what_the_other_lane_covers():
     assert table.rows[1] == ["time", "1", "4.0", "8.0", "25%"]
 
 
-def test_the_command_keeps_and_the_report_draws(monkeypatch, tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """Tiny, short, and on a machine that is called quiet."""
     monkeypatch.setattr(trace, "CASE", Case(T=3, N=1, D=4, H=4, L=2))
-    monkeypatch.setattr(trace, "WARM", 1)
     monkeypatch.setattr(trace, "PASSES", 3)
+    monkeypatch.setattr(timing, "STEADY", float("inf"))
+
+
+def test_the_command_keeps_what_it_prints(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "rich.console", None)  # it wraps titles
     command.main(["trace", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
@@ -54,10 +59,15 @@ def test_the_newest_trace_counts(tmp_path):
     assert trace.kept(tmp_path) == [line]
 
 
-def test_the_report_draws_the_lanes(monkeypatch, tmp_path):
+def test_a_trace_of_a_busy_machine_is_not_kept(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(timing, "STEADY", 0.0)
+    command.main(["trace", "--out", str(tmp_path)])
+    assert "not reported: the machine was busy" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_report_draws_the_lanes(tmp_path):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(trace, "CASE", Case(T=3, N=1, D=4, H=4, L=2))
-    monkeypatch.setattr(trace, "PASSES", 1)
     command.main(["trace", "--out", str(tmp_path)])
     command.main(["report", "--results", str(tmp_path)])
     assert (tmp_path / "lanes.png").read_bytes().startswith(b"\x89PNG")
