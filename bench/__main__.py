@@ -8,10 +8,15 @@ from pathlib import Path
 
 import torch
 
-from bench import measured, record, report, run, senone
+from bench import measured, record, report, run, senone, trace
 from bench.groups import GROUPS
 
-COMMANDS = {"report": report.main, "table": measured.main, "senone": senone.main}
+COMMANDS = {
+    "report": report.main,
+    "table": measured.main,
+    "senone": senone.main,
+    "trace": trace.main,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -26,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"groups:\n{groups}\n\ncommands on what was kept (--help tells more):\n"
         "  report          tables, and plots as PNG\n"
         "  table           where auto leaves a call to aten: ltlstm_kernels/measured.py\n"
-        "  senone          keeps the results of a run of the senone recipe",
+        "  senone          keeps the results of a run of the senone recipe\n"
+        "and one of its own:\n"
+        "  trace           when each layer of LTLSTM's lanes ran",
     )
     parser.add_argument("group", nargs="*", help="which to run (default all), or a command")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name holds TEXT")

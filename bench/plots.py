@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of the results, as PNG: speed-up over sizes, over steps, and time by depth."""
+"""Plots of the results, as PNG: speed-up over sizes and steps, time by depth, the lanes' trace."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +12,11 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from bench import trace
 from bench.groups import CPU, LANES_OFF, LANES_ON, OUR_LSTM, TORCH
 from bench.report import Row, ours_of, speed_up, step_us
 from ltlstm import files
+from ltlstm_kernels.trace import LANES
 
 # Okabe and Ito's colours, told apart by all eyes.
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -189,11 +191,40 @@ def gpu(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
+def lanes(traced: Sequence[trace.Traced]) -> Figure | None:
+    """When each layer of each lane ran, a panel a mode and setting; one scale for all."""
+    if not traced:
+        return None
+    at = [(mode, on) for mode in trace.MODES for on in (False, True)]
+    figure, panels = plt.subplots(
+        len(at), 1, squeeze=False, sharex=True, layout="constrained", figsize=(11, 7)
+    )
+    for panel, place in zip(panels[:, 0], at, strict=True):
+        for line in traced:
+            if (line["mode"], line["lanes"]) != place:
+                continue
+            panel.set_title(trace.title(line), loc="left", fontsize=10)
+            for span in line["spans"]:
+                start, end = span["start"] / 1e6, span["end"] / 1e6
+                row = LANES.index(span["lane"])
+                panel.broken_barh(
+                    [(start, end - start)], (row - 0.4, 0.8), color=_COLOURS[row], edgecolor="white"
+                )
+                style = {"ha": "center", "va": "center", "color": "white", "clip_on": True}
+                panel.text((start + end) / 2, row, str(span["layer"]), **style)
+        panel.set_yticks(range(len(LANES)), [f"{lane} lane" for lane in LANES])
+        panel.set_ylim(len(LANES) - 0.5, -0.5)
+    panels[-1, 0].set_xlabel("ms from the start of the first layer; in the bars the layer")
+    figure.suptitle(trace.heading(traced), fontsize=9, wrap=True)
+    return figure
+
+
+def draw(rows: Sequence[Row], traced: Sequence[trace.Traced], folder: Path) -> list[Path]:
     """Every plot that the results have rows for."""
+    figures = {"sizes": sizes(rows), "steps": steps(rows), "depth": depth(rows), "gpu": gpu(rows)}
+    figures["lanes"] = lanes(traced)
     written = []
-    for name, plot in {"sizes": sizes, "steps": steps, "depth": depth, "gpu": gpu}.items():
-        figure = plot(rows)
+    for name, figure in figures.items():
         if figure is not None:
             written.append(folder / f"{name}.png")
             files.save_figure(written[-1], figure)

@@ -88,7 +88,8 @@ def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["group"], row["name"], row["mode"], row["threads"]
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """All lines of a file of results; what is no JSON is named on stderr and left out."""
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             yield json.loads(line)
@@ -98,9 +99,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def load(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """The newest line of each row, among those from the processor that ran last, in the order of
-    the first run. What is no JSON is named on stderr and left out."""
-    lines = [line for path in paths for line in _lines(path)]
-    rows = [line for line in lines if "case" in line and line["seconds"]]  # a GPU's has more
+    the first run."""
+    found = [line for path in paths for line in lines(path)]
+    rows = [line for line in found if "case" in line and line["seconds"]]  # others have more
     rows.sort(key=lambda row: row["time"])  # stable: lines of one run keep their order
     newest = {_key(row): row for row in rows if row["processor"] == rows[-1]["processor"]}
     return list(newest.values())

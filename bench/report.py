@@ -7,23 +7,15 @@ Prints every table, and writes them as markdown (report.md), with the plots, bes
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bench import gpu_rows, record
+from bench import gpu_rows, record, trace
+from bench import tables as printed
 from bench.groups import AUTO, CPU, GROUPS
+from bench.tables import Table
 from ltlstm import files
 
 Row = dict[str, Any]
-
-
-class Table(NamedTuple):
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-
-    def markdown(self) -> str:
-        lines = [self.header, ["---"] * len(self.header), *self.rows]
-        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def ours_of(row: Row) -> str:
@@ -129,21 +121,7 @@ def heading(rows: Sequence[Row]) -> str:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Prints the tables: by rich where it is installed."""
-    try:
-        from rich.console import Console
-        from rich.table import Table as RichTable
-    except ImportError:
-        print("\n\n".join([heading(rows), *(table.markdown() for table in tables(rows))]))
-        return
-    console = Console()
-    console.width = max(console.width, 180)  # a cut number says nothing; a narrow terminal wraps
-    console.print(heading(rows), highlight=False)
-    for table in tables(rows):
-        drawn = RichTable(*table.header, title=table.title, title_justify="left")
-        for line in table.rows:
-            drawn.add_row(*line)
-        console.print(drawn)
+    printed.show(heading(rows), tables(rows))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -154,14 +132,19 @@ def main(arguments: Sequence[str]) -> None:
     out = options.out or options.results
     text = []
     loaded = [record.kept(options.results, gpu) for gpu in (False, True)]
-    if not any(loaded):
+    traced = trace.kept(options.results)
+    if not any(loaded) and not traced:
         parser.error(f"no results in {options.results}: run python -m bench first")
     for rows in filter(None, loaded):
         show(rows)
         text += [heading(rows), *(table.markdown() for table in tables(rows))]
+    if traced:
+        found = [trace.table(line) for line in traced]
+        printed.show(trace.heading(traced), found)
+        text += [trace.heading(traced), *(table.markdown() for table in found)]
     files.write_atomically(out / "report.md", ("\n\n".join(text) + "\n").encode())
 
     from bench import plots  # needs matplotlib, which the tables do not
 
-    for path in plots.draw([row for rows in loaded for row in rows], out):
+    for path in plots.draw([row for rows in loaded for row in rows], traced, out):
         print(f"wrote {path}")

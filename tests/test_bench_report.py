@@ -112,7 +112,7 @@ def test_the_report_draws_its_plots(tmp_path):
     assert (folder / "report.md").read_text().count("\n**") == len(GROUPS) + 1
 
 
-@pytest.mark.parametrize("name", command.COMMANDS)
+@pytest.mark.parametrize("name", sorted(command.COMMANDS.keys() - {"trace"}))
 def test_a_command_without_results_says_so(name, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([name, "--results", str(tmp_path)])

@@ -49,17 +49,8 @@ OptionalTensor CellRows<scalar>::backward(const Tensor& gates, const OptionalTen
   if (!peephole) return std::nullopt;
   Tensor d_peephole = zeros(c, {3, H});
   scalar* sums = mutable_data<scalar>(d_peephole);
-  // Columns over the threads and rows in order: the sums do not depend on the number of threads.
   parallel(H, 6 * R, [&](int64_t first, int64_t last) {
-    for (int64_t row = 0; row < R; ++row) {
-      const scalar* d = problem.d_preact + row * 4 * H;
-      const scalar* before = problem.c_prev + row * problem.c_prev_stride;
-      for (int64_t j = first; j < last; ++j) {
-        sums[j] += d[j] * before[j];
-        sums[H + j] += d[H + j] * before[j];
-        sums[2 * H + j] += d[3 * H + j] * problem.c[row * H + j];
-      }
-    }
+    cpu::kernels<scalar>().cell_rows_peephole_gradient(problem, R, first, last, sums);
   });
   return d_peephole;
 }

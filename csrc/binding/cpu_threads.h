@@ -80,10 +80,4 @@ int64_t steps_near(const StackArguments& s, int64_t width) {
   return step == 0 ? s.T : std::min(s.T, std::max<int64_t>(1, kStaysNear / step));
 }
 
-// The part of one layer and direction of a tensor that holds all of them, `size` elements each.
-template <class scalar>
-scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
-  return t ? mutable_data<scalar>(*t) + index * size : nullptr;
-}
-
 }  // namespace ltlstm::binding

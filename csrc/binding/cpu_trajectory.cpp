@@ -4,6 +4,7 @@
 // Forward the time lane leads and the layer lane follows one layer behind; backward the layer lane
 // leads. Side by side each lane is one thread.
 #include "binding/cpu_stack.h"
+#include "binding/cpu_trace.h"
 
 namespace ltlstm::binding {
 namespace {
@@ -64,11 +65,13 @@ void run(const TrajectoryForward& call) {
     std::vector<OptionalTensor> read(s.L);  // what the layer lane reads of each time layer
     OptionalTensor g_below, m_below;
     const auto time_layer = [&](int64_t l) {
+      const Traced traced(kTimeLane, l);
       const Tensor h = hidden_for(call, l);
       time.run(l, h);
       read[l] = s.drops(s.L - 1) ? time.x : h;
     };
     const auto layer_layer = [&](int64_t l) {
+      const Traced traced(kLayerLane, l);
       const Tensor gates = save ? layer_of(call.traj_gates, l, {s.R, 4 * G}) : plain(gates_scratch);
       const Tensor m = save ? layer_of(call.traj_cells, l, {s.R, G}) : plain(m_scratch);
       const bool last = !save || l == s.L - 1;
@@ -96,6 +99,7 @@ std::pair<WeightGradients, WeightGradients> run(const TrajectoryBackward& call) 
     OptionalTensor d_read;                         // from the time layer above, of what it read
     const auto layer_layer = [&](int64_t done) {
       const int64_t l = s.L - 1 - done;
+      const Traced traced(kLayerLane, l);
       const Tensor h = call.hidden_of(l), d_h = empty(s.input, wide);
       if (call.d_traj_cells) add<scalar>(layer_of(*call.d_traj_cells, l, {s.R, G}), dm);
       LayerLayerSaved saved = {dropped ? masked<scalar>(h, s.masks[l]) : h, std::nullopt,
@@ -111,6 +115,7 @@ std::pair<WeightGradients, WeightGradients> run(const TrajectoryBackward& call) 
     };
     const auto time_layer = [&](int64_t done) {
       const int64_t l = s.L - 1 - done;
+      const Traced traced(kTimeLane, l);
       const Tensor d_h = *d_hidden_of[l];
       d_hidden_of[l].reset();
       // Both lanes read h through the same mask, or the layer lane reads it bare.

@@ -37,10 +37,4 @@ struct Pass {
   Lanes lanes;  // last, for it joins before anything goes
 };
 
-// Matrix `index` of those that a tensor holds, or null.
-template <class scalar>
-scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
-  return t ? mutable_data<scalar>(*t) + index * size : nullptr;
-}
-
 }  // namespace ltlstm::binding

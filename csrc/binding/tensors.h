@@ -204,4 +204,11 @@ scalar* mutable_data(const Tensor& t) {
   return static_cast<scalar*>(t.mutable_data_ptr());
 }
 
+// Part `index` of a tensor that holds parts of `size` elements each (of a layer and direction, or
+// of a row), or null.
+template <class scalar>
+scalar* part(const OptionalTensor& t, int64_t index, int64_t size) {
+  return t ? mutable_data<scalar>(*t) + index * size : nullptr;
+}
+
 }  // namespace ltlstm::binding

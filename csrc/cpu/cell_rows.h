@@ -161,4 +161,15 @@ LTLSTM_INLINE void cell_rows_backward(const CellRowsBackward<scalar>& p, int64_t
         : cell_rows_backward_as<Isa, false, false>(p, first, last);
 }
 
+// Of units [first, last), the rows in order: the sums do not depend on who takes which units.
+template <class scalar>
+LTLSTM_INLINE void cell_rows_peephole_gradient(const CellRowsBackward<scalar>& p, int64_t rows,
+                                               int64_t first, int64_t last, scalar* d_peephole) {
+  const int64_t H = p.H;
+  for (int64_t row = 0; row < rows; ++row)
+    add_peephole_gradient(H, last - first, p.d_preact + row * 4 * H + first,
+                          p.c_prev + row * p.c_prev_stride + first, p.c + row * H + first,
+                          d_peephole + first);
+}
+
 }  // namespace ltlstm::cpu

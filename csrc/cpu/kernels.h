@@ -38,6 +38,9 @@ struct Kernels {
   void (*hidden_gate_backward)(const HiddenGateBackward<scalar>&, const Part&);
   void (*cell_rows_forward)(const CellRowsForward<scalar>&, int64_t first, int64_t last);
   void (*cell_rows_backward)(const CellRowsBackward<scalar>&, int64_t first, int64_t last);
+  // d_peephole (3, H) += over `rows` rows that the backward has done, units [first, last).
+  void (*cell_rows_peephole_gradient)(const CellRowsBackward<scalar>&, int64_t rows, int64_t first,
+                                      int64_t last, scalar* d_peephole);
   // y = base + W x for `rows` rows of x and all of W.
   void (*sparse_product)(const SparseMatrix<scalar>& w, const SparseOperands<scalar>&,
                          int64_t rows);

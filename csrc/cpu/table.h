@@ -52,6 +52,11 @@ struct Table {
     cell_rows_backward<Isa>(p, first, last);
   }
 
+  static void rows_peephole_gradient(const CellRowsBackward<scalar>& p, int64_t rows, int64_t first,
+                                     int64_t last, scalar* d_peephole) {
+    cell_rows_peephole_gradient(p, rows, first, last, d_peephole);
+  }
+
   static void product_of_sparse(const SparseMatrix<scalar>& w, const SparseOperands<scalar>& p,
                                 int64_t rows) {
     sparse_product<Isa>(w, p, rows, GateUnits{0, w.gates, 0, w.width});
@@ -71,6 +76,7 @@ struct Table {
                                               gate_backward,
                                               rows_forward,
                                               rows_backward,
+                                              rows_peephole_gradient,
                                               product_of_sparse};
     return &table;
   }

@@ -50,8 +50,13 @@ void check_cell_rows(int64_t R, int64_t H, bool peephole, bool shared_row, bool 
     way.run(R, [&](const Part& part) {
       kernels.cell_rows_backward(backward, part.first_row, part.last_row);
     });
+    Buffer<scalar> d_peephole(3 * H, 0);
+    way.run(H, [&](const Part& part) {
+      kernels.cell_rows_peephole_gradient(backward, R, part.first_row, part.last_row,
+                                          d_peephole.data());
+    });
     Results<scalar> all;
-    for (Buffer<scalar>* each : {&gates, &c, &r, &d_preact, &dc_prev, &r_again}) {
+    for (Buffer<scalar>* each : {&gates, &c, &r, &d_preact, &dc_prev, &r_again, &d_peephole}) {
       require_written(*each, 1, 1, "cell rows");
       all.push_back(std::move(*each));
     }
