@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What torch.utils.flop_counter.FlopCounterMode counts for the operators, registered on import.
+"""What torch.utils.flop_counter.FlopCounterMode counts for the operators: import this to teach it.
+
+Not part of `import ltlstm`, for torch's counter imports NumPy and Triton.
 
 As torch counts: two a multiplication of a matrix product, nothing for what is done element by
 element. A backward takes two products where the forward takes one. Shapes stand for tensors here.

@@ -91,11 +91,11 @@ def test_no_steps(program: Path) -> None:
     assert torch.equal(back["d_c0"], gradients["d_c_n"])
 
 
-@pytest.mark.parametrize("watcher", ["memory", "threads"])
-def test_sanitizers_have_nothing_to_say(watcher: str, tmp_path: Path) -> None:
-    if reason := missing_sanitizer(watcher):
+def test_addresses_are_right_in_every_type(tmp_path: Path) -> None:
+    # Races are looked for in one type, by the program that takes the planted defects.
+    if reason := missing_sanitizer("memory"):
         pytest.skip(reason)
-    program = built(watcher, tmp_path)
+    program = built("memory", tmp_path)
     for p in SMALL:
         given = inputs(p)
         saved = run_forward(p, given, program, 1)

@@ -8,6 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import ltlstm
+import ltlstm_kernels.flops  # noqa: F401  registers what is tested
 
 T, N, D, H, P = 5, 3, 4, 6, 3
 # Multiplications a row of the input.

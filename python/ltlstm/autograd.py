@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ltlstm import reference
-from ltlstm_kernels import flops as flops  # registers what the operators count
 from ltlstm_kernels import h_lstm_ops, ops
 
 FLAGS = ("bias", "projected", "peephole", "bidirectional")
