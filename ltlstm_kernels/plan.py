@@ -135,8 +135,16 @@ def plan_here(index: int | None, dtype: torch.dtype, shape: Shape) -> Plan | Non
     return make_plan(shape, dtype, facts)
 
 
-# torch.compile asks while it traces, and keeps the answer: the arguments are constants for it.
-@torch.compiler.assume_constant_result
+def _constant(function: Any) -> Any:
+    """torch.compile asks while it traces, and keeps the answer: the arguments are constants for it.
+
+    What torch.compiler.assume_constant_result does, which imports torch._dynamo, and that Triton.
+    """
+    function._dynamo_marked_constant = True
+    return function
+
+
+@_constant
 def no_kernel(index: int | None, dtype: torch.dtype, *shape: int) -> str | None:
     """Why no kernel serves this shape on that device; None if one does, or nothing is known."""
     planned = plan_here(index, dtype, Shape._make(shape))
@@ -145,7 +153,7 @@ def no_kernel(index: int | None, dtype: torch.dtype, *shape: int) -> str | None:
     return too_old(index) if planned is None else None
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def too_old(index: int | None) -> str | None:
     """That the kernels ask more of a device than this one has; None where they can run."""
     old = torch.cuda.is_available() and device_facts(index) is None
