@@ -123,8 +123,9 @@ def test_cell(p: Rows, program: Path) -> None:
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
-def test_entering_rows(packed: bool, reverse: bool, program: Path) -> None:
-    T, N, P, stride = 4, 3, 5, 7
+@pytest.mark.parametrize("P", [5, 1500])  # the second is shared by blocks
+def test_entering_rows(P: int, packed: bool, reverse: bool, program: Path) -> None:
+    T, N, stride = 4, 3, P + 2
     batch_sizes = [3, 2, 2, 1] if packed else [N] * T
     offsets = [sum(batch_sizes[:t]) for t in range(T + 1)]
     g = torch.Generator().manual_seed(0)

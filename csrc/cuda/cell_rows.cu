@@ -60,15 +60,23 @@ __global__ void __launch_bounds__(kCellThreads)
   sums[0] = i, sums[H] = f, sums[2 * H] = o;
 }
 
-// Row by row of one step after the other; a block takes every gridDim.x-th step.
+// Blocks that share a step: few steps of a large batch shall fill a GPU, too.
+LTLSTM_INLINE int64_t blocks_of_step(int64_t elements) {
+  constexpr int64_t kElements = 8 * kCellThreads;
+  return (elements + kElements - 1) / kElements;
+}
+
+// Row by row of one step after the other.
 template <class scalar>
 __global__ void __launch_bounds__(kCellThreads)
     entering_rows_kernel(const __grid_constant__ EnteringRows<scalar> p) {
-  for (int64_t scanned = blockIdx.x; scanned < p.seq.T; scanned += gridDim.x) {
+  const int64_t blocks = blocks_of_step(p.seq.N * p.P), block = blockIdx.x % blocks;
+  for (int64_t scanned = blockIdx.x / blocks; scanned < p.seq.T; scanned += gridDim.x / blocks) {
     const StepRows rows = rows_at(p.seq, time_of(p.seq, p.seq.reverse, scanned));
     const StepRows before =
         scanned > 0 ? rows_at(p.seq, time_of(p.seq, p.seq.reverse, scanned - 1)) : StepRows{0, 0};
-    for (int64_t i = threadIdx.x; i < rows.active * p.P; i += blockDim.x) {
+    for (int64_t i = block * blockDim.x + threadIdx.x; i < rows.active * p.P;
+         i += blocks * blockDim.x) {
       const int64_t n = i / p.P, k = i % p.P;
       scalar h = n < before.active ? p.hidden[(before.first + n) * p.hidden_stride + k] : p.h0[i];
       if (cleared_before(p.seq, p.seq.reverse, scanned, n)) h = scalar(0.f);
@@ -115,9 +123,9 @@ Status peephole_gradient(const PeepholeGradient<scalar>& p, void* stream) {
 
 template <class scalar>
 Status entering_rows(const EnteringRows<scalar>& p, void* stream) {
-  constexpr int64_t kMaxBlocks = 65535;
-  if (p.seq.N == 0) return Status::kOk;
-  return launch_over(entering_rows_kernel<scalar>, p, p.seq.T < kMaxBlocks ? p.seq.T : kMaxBlocks,
+  constexpr int64_t kMostSteps = 65535;
+  const int64_t steps = p.seq.T < kMostSteps ? p.seq.T : kMostSteps;
+  return launch_over(entering_rows_kernel<scalar>, p, steps * blocks_of_step(p.seq.N * p.P),
                      stream);
 }
 

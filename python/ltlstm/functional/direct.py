@@ -18,20 +18,23 @@ from ltlstm_kernels.measured import Sizes
 _ORDINARY = (Tensor, Parameter)
 
 
-def is_direct(
-    op: str, input: Tensor, h0: Tensor, c0: Tensor, weights: Iterable[Tensor], layers: int,
-    backend: str | None,
-) -> bool:  # fmt: skip
-    """input is (T, N, D), of a call without dropout, lengths, reset and states; False where there
-    is more to it. The operator may still refuse the call; then the long way says why."""
-    if (
+def may_be_direct() -> bool:
+    """Whether the surroundings of a call allow it: no gradients, no autocast, no transform."""
+    return not (
         torch.is_grad_enabled()
         or torch.compiler.is_compiling()
         or torch._C._is_any_autocast_enabled()
         or torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
-    ):
-        return False
+    )
+
+
+def is_direct(
+    op: str, input: Tensor, h0: Tensor, c0: Tensor, weights: Iterable[Tensor], layers: int,
+    backend: str | None,
+) -> bool:  # fmt: skip
+    """Whether a call without dropout, lengths, reset and states, in such surroundings, is: input is
+    (T, N, D). The operator may still refuse it; then the long way says why."""
     for tensor in (input, h0, c0, *weights):
         if type(tensor) not in _ORDINARY or not tensor.is_cpu:
             return False

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ltlstm.functional.direct import is_direct
+from ltlstm.functional.direct import is_direct, may_be_direct
 from ltlstm.functional.problem import Flags, require_tensor
 
 State = tuple[Tensor, Tensor]
@@ -142,6 +142,8 @@ class Recurrent(nn.RNNBase):
         """The operator at once, where that is the whole call (functional.direct), in the caller's
         form; else None."""
         if self._operator_of is None or type(hx) is not tuple or len(hx) != 2:
+            return None
+        if not may_be_direct():  # before the weights, which may be masked in the asking
             return None
         if type(input) is not Tensor or input.dim() != 3 or (self.training and self.dropout > 0):
             return None
