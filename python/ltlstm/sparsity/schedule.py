@@ -20,7 +20,8 @@ class Schedule:
         grow: alpha, the fraction of a weight's groups that wakes at each growth.
         grow_from, grow_until, grow_every: gradients are collected after step ``grow_from``; growth
             follows every ``grow_every`` steps, last at ``grow_until``.
-        shift_at: step after which leaky ReLUs become ReLUs; None for never.
+        shift_at: step after which leaky ReLUs become ReLUs, every HLSTM and nn.LeakyReLU of the
+            model, whichever weights are sparse; None for never.
         prune: beta, the fraction of a weight's live groups that each pruning drops.
         prune_from, prune_until, prune_every: pruning after step ``prune_from``, 1 or later, and
             then every ``prune_every``, last at ``prune_until``; between them the network is
