@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trace of the lanes: complete, in the order that the layers need, and only when asked for."""
 
-import os
 import threading
 from itertools import pairwise
 
@@ -53,15 +52,15 @@ def test_spans_are_complete_and_in_the_order_that_the_layers_need(lanes: bool) -
             assert not overlapping(spans)
 
 
-def overlaps(possible: bool) -> None:
-    # How far apart two threads start is the machine's affair: one pass may show nothing.
-    tries = (any(map(overlapping, traced(True))) for _ in range(200))
-    assert any(tries) is possible
+def back_to_back() -> None:
+    for _ in range(20):
+        assert not any(map(overlapping, traced(lanes=True)))
 
 
-@pytest.mark.parametrize("cores", [1, 2])
-def test_side_by_side_the_lanes_overlap(cores: int) -> None:
-    run_alone(overlaps, min(cores, len(os.sched_getaffinity(0))) > 1, cores=cores)
+def test_on_one_core_the_lanes_never_overlap() -> None:
+    # That they do on two is for `python -m bench trace` to show: how far apart two threads start is
+    # the machine's affair.
+    run_alone(back_to_back, cores=1)
 
 
 def test_nothing_is_recorded_without_asking() -> None:
