@@ -164,7 +164,12 @@ def test_passes_and_more_groups_than_the_batch_needs(program: Path) -> None:
 
 
 def test_no_steps(program: Path) -> None:
-    p = Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4, held=True)
+    check_no_steps(
+        Problem("cluster", T=0, N=3, H=9, units=8, columns=8, k_splits=4, held=True), program
+    )
+
+
+def check_no_steps(p: Problem, program: Path) -> None:
     given, gradients = inputs(p), output_gradients(p)
     found = run_forward(p, given, program, 0)
     assert torch.equal(found["h_n"], given["h0"]) and torch.equal(found["c_n"], given["c0"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emulated_time_lstm import Problem, inputs, output_gradients, run_backward, run_forward
 from emulator.builds import CSRC, KERNELS, build, missing_sanitizer
-from test_cuda_kernels import check
+from test_cuda_kernels import check, check_no_steps
 
 FP16, FP32 = torch.float16, torch.float32
 
@@ -82,20 +82,14 @@ def test_what_is_not_finite_stays_in_its_row(value: float, program: Path) -> Non
 
 
 def test_no_steps(program: Path) -> None:
-    p = streamed(T=0, N=3, H=9)
-    given, gradients = inputs(p), output_gradients(p)
-    found = run_forward(p, given, program, 0)
-    assert torch.equal(found["h_n"], given["h0"]) and torch.equal(found["c_n"], given["c0"])
-    back = run_backward(p, given, found, gradients, program, 0)
-    assert torch.equal(back["d_h0"], gradients["d_h_n"])
-    assert torch.equal(back["d_c0"], gradients["d_c_n"])
+    check_no_steps(streamed(T=0, N=3, H=9), program)
 
 
-def test_addresses_are_right_in_every_type(tmp_path: Path) -> None:
-    # Races are looked for in one type, by the program that takes the planted defects.
-    if reason := missing_sanitizer("memory"):
+@pytest.mark.parametrize("watcher", ["memory", "threads"])
+def test_sanitizers_have_nothing_to_say(watcher: str, tmp_path: Path) -> None:
+    if reason := missing_sanitizer(watcher):
         pytest.skip(reason)
-    program = built("memory", tmp_path)
+    program = built(watcher, tmp_path)
     for p in SMALL:
         given = inputs(p)
         saved = run_forward(p, given, program, 1)

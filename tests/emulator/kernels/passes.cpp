@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums over rows, and the steps of packed input. The int64 array "sizes" is the struct PassSizes.
-#include "cuda/launch.cuh"
 #include "cuda/steps.h"
 #include "cuda/sums.h"
-#include "records.h"
+#include "launched.h"
 
 namespace ltlstm::cuda::cases {
 namespace {
@@ -36,12 +35,6 @@ Status launch(const Records& a, const PassSizes& s) {
 }  // namespace ltlstm::cuda::cases
 
 int main(int count, char** arguments) {
-  using namespace ltlstm::cuda;
-  if (count != 3) cases::give_up("usage: program IN OUT");
-  cases::Records records;
-  records.read(arguments[1]);
-  const Status status = cases::launch(records, *records.get<cases::PassSizes>("sizes"));
-  if (status != Status::kOk) cases::give_up("the launch returned " + std::to_string(int(status)));
-  if (cudaDeviceSynchronize() != cudaSuccess) cases::give_up("the kernel failed");
-  records.write(arguments[2]);
+  using namespace ltlstm::cuda::cases;
+  return main_of_launch<PassSizes>(count, arguments, launch);
 }

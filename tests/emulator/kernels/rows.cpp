@@ -2,8 +2,7 @@
 // The kernels over independent rows. The int64 array "sizes" is the struct RowSizes.
 #include "cuda/rows.h"
 
-#include "cuda/launch.cuh"
-#include "records.h"
+#include "launched.h"
 
 namespace ltlstm::cuda::cases {
 namespace {
@@ -46,14 +45,8 @@ Status launch(const Records& a, const RowSizes& s) {
 }  // namespace ltlstm::cuda::cases
 
 int main(int count, char** arguments) {
-  using namespace ltlstm::cuda;
-  if (count != 3) cases::give_up("usage: program IN OUT");
-  cases::Records records;
-  records.read(arguments[1]);
-  const auto sizes = *records.get<cases::RowSizes>("sizes");
-  const Status status = sizes.bits == 32 ? cases::launch<float>(records, sizes)
-                                         : cases::launch<__nv_bfloat16>(records, sizes);
-  if (status != Status::kOk) cases::give_up("the launch returned " + std::to_string(int(status)));
-  if (cudaDeviceSynchronize() != cudaSuccess) cases::give_up("the kernel failed");
-  records.write(arguments[2]);
+  using namespace ltlstm::cuda::cases;
+  return main_of_launch<RowSizes>(count, arguments, [](const Records& a, const RowSizes& s) {
+    return s.bits == 32 ? launch<float>(a, s) : launch<__nv_bfloat16>(a, s);
+  });
 }
