@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ltlstm import files
-from ltlstm.recipes import checkpoint, decoding, latency, plots, report, scoring
+from ltlstm.recipes import checkpoint, decoding, latency, pace, plots, report, scoring
 from ltlstm.recipes.checkpoint import CheckpointError, Progress
 from ltlstm.recipes.console import Console
 from ltlstm.recipes.models import AcousticModel, ModelSpec
@@ -40,12 +40,14 @@ class Plan:
 
     specs: list[ModelSpec]
     seeds: int
-    budget: Budget
+    budget: Budget  # with `seconds`, of as many steps at most
+    enough: int  # steps from which on a table ranks models
     out: pathlib.Path
     cache: pathlib.Path
     top: int  # Hz
     threads: int
     save_every: int  # steps
+    seconds: int | None = None  # of training, all models together: decides the steps
     timed: bool = False  # measure what the models of the first seed cost to run
 
 
@@ -56,6 +58,7 @@ def compare(source: Source, plan: Plan, console: Console) -> None:
     torch.set_num_threads(plan.threads)
     for line in _corpus_lines(corpus):
         console.say(line)
+    plan = _paced(plan, corpus, console)
     budget = _budget_line(plan, corpus)
     console.say(f"budget of each model: {budget}")
 
@@ -73,8 +76,7 @@ def compare(source: Source, plan: Plan, console: Console) -> None:
 
     console.say()
     console.say(f"Test set: {_size(corpus, 'test')} split {source.split}.")
-    console.say(f"Budget: {budget}.")
-    text = report.table(scores)
+    text = f"Budget: {budget}.\n{_too_short(plan)}{report.table(scores)}"
     console.say(text)
     _keep(scores, runs, text, plan, corpus, budget, console)
     if plan.timed:
@@ -101,6 +103,7 @@ def measure_again(source: Source, plan: Plan, console: Console) -> None:
     or for models that were trained with other options."""
     corpus = prepare(source, plan, console)
     torch.set_num_threads(plan.threads)
+    plan = _paced(plan, corpus, console)
     for spec in plan.specs:
         path = checkpoint_path(spec, corpus, plan, 0)
         if checkpoint.steps_done(path) < plan.budget.steps:
@@ -154,14 +157,40 @@ def _budget_line(plan: Plan, corpus: Corpus) -> str:
     )
 
 
+def _too_short(plan: Plan) -> str:
+    """A line for the table of a run whose order of models means nothing."""
+    if plan.budget.steps >= plan.enough:
+        return ""
+    return (
+        f"Too short to rank models: {plan.budget.steps:,} steps, not {plan.enough:,}. "
+        "This shows that they train, not which is better.\n"
+    )
+
+
+def _paced(plan: Plan, corpus: Corpus, console: Console) -> Plan:
+    """With as many steps as fit in its seconds, if it has any."""
+    if plan.seconds is None:
+        return plan
+    decisive = [plan.seconds, [dataclasses.asdict(spec) for spec in plan.specs], plan.seeds]
+    decisive += [vars(plan.budget), plan.threads, corpus.fingerprint]
+    path = plan.out / "checkpoints" / f"steps-{_digest(decisive)}.json"
+    budget = pace.fitted(
+        plan.seconds, path, plan.specs, plan.seeds, corpus, plan.budget, console.say
+    )
+    return dataclasses.replace(plan, budget=budget)
+
+
+def _digest(decisive: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
+
+
 def checkpoint_path(spec: ModelSpec, corpus: Corpus, plan: Plan, seed: int) -> pathlib.Path:
     """Named after all that decides the run, so that other settings are another file."""
     own = {name: value for name, value in dataclasses.asdict(spec).items() if value is not None}
     decisive = [own, vars(plan.budget), seed, plan.threads, corpus.fingerprint]
     if spec.sparsity is not None and spec.sparsity.distill > 0:
         decisive.append(dataclasses.asdict(plan.specs[0]))  # the teacher
-    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]
-    return plan.out / "checkpoints" / f"{spec.file_name}-seed{seed}-{digest}.pt"
+    return plan.out / "checkpoints" / f"{spec.file_name}-seed{seed}-{_digest(decisive)}.pt"
 
 
 def _train(
@@ -258,7 +287,7 @@ def _keep(
         },
     }
     files.write_atomically(plan.out / "results.json", json.dumps(content, indent=1).encode())
-    files.write_atomically(plan.out / "table.txt", f"Budget: {budget}.\n{text}\n".encode())
+    files.write_atomically(plan.out / "table.txt", f"{text}\n".encode())
     console.say(f"written: {plan.out / 'results.json'}, {plan.out / 'table.txt'}")
 
 

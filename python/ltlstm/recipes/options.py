@@ -121,12 +121,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="train and score nothing: measure again what the models of a finished run cost to "
         "run, given the same options",
     )
-    add(
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
         "--steps",
         type=positive,
         metavar="N",
         help=f"training steps of each model ({DEFAULT.steps}; {GROW_PRUNE_STEPS} with "
-        "--grow-prune)",
+        "--grow-prune); fewer do not rank models",
+    )
+    length.add_argument(
+        "--budget",
+        type=positive,
+        metavar="SECONDS",
+        help="as many steps, up to the usual number, as all models together train in this time: "
+        "a few are timed before the training, and the number is kept in --out; making the corpus "
+        "and the tests come on top",
     )
     add(
         "--seeds",

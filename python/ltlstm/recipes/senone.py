@@ -63,6 +63,8 @@ def _run(options: argparse.Namespace, models: list[ModelSpec], console: Console)
         specs=models,
         seeds=options.seeds or seeds,
         budget=Budget(options.steps or steps),
+        enough=steps,
+        seconds=options.budget,
         out=options.out,
         cache=options.cache or cache_folder(),
         top=options.top,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+import statistics
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,8 @@ from ltlstm.recipes.models import READERS, AcousticModel, ModelSpec
 from ltlstm.recipes.speech.corpus import IGNORED, Corpus
 from ltlstm.recipes.streams import Chunk, Streams
 from ltlstm.sparsity import GrowPrune, Schedule
+
+LOOKS = 10  # at the dev voices in a run, and one before it: the points of the learning curve
 
 
 class Stopped(Exception):
@@ -105,6 +108,23 @@ def train(
     return model, progress
 
 
+def timed(
+    spec: ModelSpec, corpus: Corpus, budget: Budget, teacher: AcousticModel | None
+) -> tuple[AcousticModel, float, float]:
+    """A model that was trained for a few steps, a step's median seconds, and those of a look."""
+    streams = Streams(corpus.splits["train"], budget.batch, budget.frames, seed=0)
+    model = AcousticModel(spec, corpus.splits["train"].features.shape[1], corpus.senones)
+    optimizer = torch.optim.Adam(model.parameters())
+    sparse = _grow_prune(spec, model, optimizer, budget, seed=0)
+    progress = Progress()
+    for _ in range(8):
+        _step(model, optimizer, sparse, teacher, streams, budget, progress)
+    began = time.perf_counter()
+    _look(model, corpus, streams.chunk(0), budget, progress)
+    look = time.perf_counter() - began
+    return model, statistics.median(progress.seconds[2:]), look  # the first ones warm up
+
+
 def _grow_prune(
     spec: ModelSpec,
     model: AcousticModel,
@@ -187,8 +207,8 @@ def _distance(
 
 
 def _looks_after(step: int, steps: int) -> bool:
-    """Ten times in a run, evenly, and at its end: a point of the learning curve."""
-    return step == steps or step % max(1, steps // 10) == 0
+    """LOOKS times in a run, evenly, and at its end."""
+    return step == steps or step % max(1, steps // LOOKS) == 0
 
 
 def _look(
