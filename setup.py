@@ -5,7 +5,8 @@
 Python and serve every torch from kTorchTarget on. `_C` is a pybind11 module for what is no tensor
 operator. Nothing here looks for a GPU, reaches the network or changes the installed torch.
 LTLSTM_CUDA=0 leaves the CUDA library out, LTLSTM_CUDA=1 insists on it; unset, it is built where
-nvcc is. TORCH_CUDA_ARCH_LIST, as for any torch extension, names other architectures.
+nvcc is and torch is a CUDA build. TORCH_CUDA_ARCH_LIST, as for any torch extension, names other
+architectures. ccache is used where it is, for g++ by torch (from 2.13 on).
 """
 
 import os
@@ -20,10 +21,18 @@ from glob import glob
 from math import inf
 from pathlib import Path
 
-import pybind11
-import torch
 from setuptools import Extension, find_packages, setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
+
+try:
+    import pybind11
+    import torch
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"ltlstm: its build finds no {missing.name} (a plain `pip install .` hides what is "
+        "installed). Where torch >= 2.10 is, type: pip install 'setuptools>=77' 'pybind11>=2.13' "
+        "ninja && pip install --no-build-isolation ."
+    ) from None
 
 ROOT = Path(__file__).resolve().parent
 CSRC = str(ROOT / "csrc")  # absolute: ninja runs in the build folder
@@ -62,7 +71,8 @@ def wants_cuda(cuda_sources: list[str], home: str | None) -> bool:
         raise SystemExit("LTLSTM_CUDA=1, but csrc/cuda holds no .cu file")
     if switch == "1" and home is None:
         raise SystemExit("LTLSTM_CUDA=1, but no nvcc was found: put it on PATH or set CUDA_HOME")
-    return switch != "0" and bool(cuda_sources) and home is not None
+    asked = switch == "1" or (switch == "" and torch.version.cuda is not None)
+    return asked and bool(cuda_sources) and home is not None
 
 
 def architectures(source: str) -> list[str]:
@@ -87,7 +97,8 @@ def nvcc_command(home: str, source: str, target: str, archs: Sequence[str]) -> l
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
         if arch.endswith("+PTX"):
             flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
-    return [f"{home}/bin/nvcc", *flags, "-MD", "-c", source, "-o", target]
+    cache = ["ccache"] if shutil.which("ccache") else []
+    return [*cache, f"{home}/bin/nvcc", *flags, "-MD", "-c", source, "-o", target]
 
 
 def newest_input(source: str, target: Path) -> float:

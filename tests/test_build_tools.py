@@ -2,6 +2,7 @@
 """The Makefile and setup.py name what is missing, and the command or the switch that helps."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,10 +83,12 @@ def toolkit(tmp_path):
     return home
 
 
-def extensions(tree: Path, switch: str, cuda_home: Path | str) -> subprocess.CompletedProcess[str]:
-    """Prints the extensions that setup.py would build."""
+def extensions(
+    tree: Path, switch: str, cuda_home: Path | str, torchs_cuda: str | None = "13.0"
+) -> subprocess.CompletedProcess[str]:
+    """Prints the extensions that setup.py would build, beside a torch for that CUDA release."""
     code = (
-        "import runpy, setuptools; "
+        f"import runpy, setuptools, torch; torch.version.cuda = {torchs_cuda!r}; "
         "names = lambda given: sorted(extension.name for extension in given['ext_modules']); "
         "setuptools.setup = lambda **given: print(*names(given)); "
         "runpy.run_path('setup.py')"
@@ -130,7 +133,32 @@ def test_cuda_is_left_out_where_there_is_no_nvcc(source_tree, switch):
 
 
 @pytest.mark.parametrize(
-    ("switch", "built"), [("", WITH_CUDA), ("1", WITH_CUDA), ("0", WITHOUT_CUDA)]
+    ("switch", "torchs_cuda", "built"),
+    [
+        ("", "13.0", WITH_CUDA),
+        ("", None, WITHOUT_CUDA),  # a CPU build of torch cannot run it
+        ("1", None, WITH_CUDA),
+        ("0", "13.0", WITHOUT_CUDA),
+    ],
 )
-def test_cuda_is_built_where_nvcc_is(source_tree, toolkit, switch, built):
-    assert extensions(source_tree, switch, toolkit).stdout.strip() == built
+def test_cuda_is_built_for_a_torch_that_runs_it(source_tree, toolkit, switch, torchs_cuda, built):
+    assert extensions(source_tree, switch, toolkit, torchs_cuda).stdout.strip() == built
+
+
+@pytest.mark.parametrize("missing", ["torch", "pybind11"])
+def test_what_the_build_lacks_is_one_line(source_tree, missing):
+    code = f"import sys, runpy; sys.modules[{missing!r}] = None; runpy.run_path('setup.py')"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=source_tree, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"ltlstm: its build finds no {missing} (")
+    assert run.stderr.endswith("pip install --no-build-isolation .\n")
+    assert run.stderr.count("\n") == 1
+
+
+def test_an_isolated_build_fetches_no_torch():
+    """That of a CUDA torch is 2.9 GB; setup.py says what to type instead."""
+    text = (ROOT / "pyproject.toml").read_text()
+    (wanted,) = re.findall(r"^requires = \[(.*)\]$", text, re.M)
+    assert "setuptools" in wanted and "torch" not in wanted
