@@ -98,7 +98,7 @@ def module(kind: Callable[..., nn.Module], row: Row, d: Data, **options: Any) ->
             made.eval()
             for seed, mask in enumerate(made.buffers()):
                 mask.copy_(mask_of(row.pattern, mask.shape, row.density, seed))
-            made.compile_sparse()
+            return made.compile_sparse() or made
     return made
 
 

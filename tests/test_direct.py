@@ -80,12 +80,14 @@ def test_compiled_sparse_weights_are_what_a_direct_call_reads() -> None:
         mask.copy_(mask_of("element", mask.shape, 0.1, seed))
     x, hx = torch.randn(T, N, 96), (torch.randn(1, N, 96), torch.randn(1, N, 96))
     masked = module._forward_direct(x, hx)
-    assert module.compile_sparse()
-    module.weight_ih_l0.data.zero_()  # which a frozen copy does not see
-    found = module._forward_direct(x, hx)
+    compiled = module.compile_sparse()
+    assert compiled is not None
+    found = compiled._forward_direct(x, hx)
     assert found is not None and masked is not None
     torch.testing.assert_close(found, masked)
-    module.weight_hh_l0.zero_()
+    torch.testing.assert_close(compiled(x, hx), compiled(x, hx, lengths=torch.full((N,), T)))
+    module.weight_hh_l0.data.zero_()  # it stays what it was
+    torch.testing.assert_close(compiled._forward_direct(x, hx), found, rtol=0, atol=0)
     changed = module._forward_direct(x, hx)
     assert changed is not None and not torch.allclose(changed[0], masked[0])
 

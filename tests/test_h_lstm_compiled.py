@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When HLSTM takes its weights compiled, that it then gives what it would have given, and until
-which change.
+"""What compile_sparse makes of an HLSTM: the same outputs, and nothing that can grow old.
 
 The operator: test_h_lstm_sparse.py.
 """
 
 import copy
-import re
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import ltlstm
-from ltlstm import functional
+from ltlstm.modules.h_lstm import CompiledHLSTM
+from ltlstm.sparsity import count
 from ltlstm_kernels import sparse
 from sparse_masks import mask_of
 from tolerance import assert_all_close
@@ -65,16 +65,19 @@ def module(density: float = 0.05, layers: int = 2, **options: Any) -> ltlstm.HLS
     return made
 
 
-def compiled(*arguments: Any, **options: Any) -> ltlstm.HLSTM:
+def pair(*arguments: Any, **options: Any) -> tuple[ltlstm.HLSTM, CompiledHLSTM]:
     made = module(*arguments, **options)
-    assert made.compile_sparse()
-    return made
+    compiled = made.compile_sparse()
+    assert compiled is not None
+    return made, compiled
 
 
-def same(made: ltlstm.HLSTM, *arguments: Any, **options: Any) -> None:
+def same(
+    made: ltlstm.HLSTM, *arguments: Any, compiled: nn.Module | None = None, **options: Any
+) -> None:
     """As on the reference, by the two-times rule."""
 
-    def results(on: ltlstm.HLSTM, dtype: torch.dtype) -> dict[str, Tensor]:
+    def results(on: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
         def cast(x: Any) -> Any:
             return x.to(dtype) if isinstance(x, Tensor) or hasattr(x, "batch_sizes") else x
 
@@ -83,7 +86,7 @@ def same(made: ltlstm.HLSTM, *arguments: Any, **options: Any) -> None:
 
     oracle = copy.deepcopy(made)
     oracle.backend = "reference"
-    actual = results(made, F32)
+    actual = results(compiled or made, F32)
     plain, exact = results(oracle, F32), results(oracle.double(), F64)
     assert_all_close(actual, exact, plain)
 
@@ -97,94 +100,24 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_every_form_of_input(options: dict[str, Any], spy: Spy) -> None:
-    made = compiled(**options)
+    made, compiled = pair(**options)
     x, reset, lengths = torch.randn(T, N, D), torch.rand(T, N) < 0.3, torch.tensor([2, 5, 1])
     packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
     if made.batch_first:
         x, reset = x.transpose(0, 1), reset.t()
-    same(made, x)
-    same(made, x, lengths=lengths, reset=reset)
-    same(made, packed)
-    same(made, x[0])
+    same(made, x, compiled=compiled)
+    same(made, x, lengths=lengths, reset=reset, compiled=compiled)
+    same(made, packed, compiled=compiled)
+    same(made, x[0], compiled=compiled)
     assert spy.calls == 4
     assert spy.compiled == len([n for n in dict(made.named_parameters()) if "weight" in n])
 
 
-CHANGES: dict[str, Callable[[ltlstm.HLSTM, Tensor], Any]] = {
-    "mask": lambda made, x: made.weight_hh_l0_mask.copy_(made.weight_hh_l0_mask.flip(0)),
-    "weight": lambda made, x: made.gate1_weight_l0.mul_(-2),
-    "bias": lambda made, x: made.bias_l0.add_(1),
-    "detached": lambda made, x: made.weight_hh_l0.detach().mul_(3),
-    "state dict": lambda made, x: made.load_state_dict(module(0.03, layers=1).state_dict()),
-    "assigned": lambda made, x: made.load_state_dict(
-        module(0.03, layers=1).state_dict(), assign=True
-    ),
-    "optimiser": lambda made, x: optimised(made, x),
-    "data": lambda made, x: setattr(made.weight_ih_l0, "data", made.weight_ih_l0.data * 3),
-    "data twice": lambda made, x: data_twice(made),
-    "inference mode": lambda made, x: in_inference_mode(made),
-    "train": lambda made, x: trained(made),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_change_is_seen_and_ends_it(name: str, spy: Spy) -> None:
-    made, x = compiled(layers=1), torch.randn(T, N, D)
-    before = made(x)[0]
-    assert spy.calls == 1
-    CHANGES[name](made, x)
-    assert not torch.equal(made(x)[0], before)
-    same(made, x)
-    assert spy.calls == 1
-    assert made.compile_sparse()
-    same(made, x)
-    assert spy.calls == 2 and spy.compiled == 6
-
-
-def data_twice(made: ltlstm.HLSTM) -> None:
-    """The second tensor would get the memory of the first weight, were it not held."""
-    weight = made.weight_ih_l0
-    shape, first = weight.shape, weight.data_ptr()
-    weight.data = torch.ones(1)
-    weight.data = torch.ones(shape)
-    assert weight.data_ptr() != first
-
-
-def in_inference_mode(made: ltlstm.HLSTM) -> None:
-    with torch.inference_mode():
-        made.weight_hh_l0.mul_(3)
-
-
-def trained(made: ltlstm.HLSTM) -> None:
-    """Training that torch records nothing of."""
-    made.train()
-    made.weight_hh_l0.data.mul_(3)
-    made.eval()
-
-
-@pytest.mark.parametrize("name", ["weight_hh_l0", "bias_l0", "gate1_weight_l0_mask"])
-def test_nothing_is_compiled_unasked(name: str, spy: Spy) -> None:
-    """So a write that torch does not record is never missed: a target network's, say."""
-    made, x = module(layers=1), torch.randn(T, N, D)
-    before = made(x)[0]
-    changed = dict(made.named_parameters()) | dict(made.named_buffers())
-    changed[name].data.copy_(~changed[name] if "mask" in name else 3 * changed[name])
-    assert not torch.equal(made(x)[0], before)
-    same(made, x)
-    ltlstm.explain(made, x)
-    assert spy.calls == spy.compiled == 0
-
-
-def test_what_is_compiled_is_frozen() -> None:
-    """As the docstring says: weights and biases alike."""
-    made, x = compiled(layers=1), torch.randn(T, N, D)
-    before = made(x)[0]
-    made.weight_hh_l0.data.mul_(3)
-    made.bias_l0.data.mul_(3)
-    assert torch.equal(made(x)[0], before)
-    assert made.compile_sparse()
-    assert not torch.equal(made(x)[0], before)
-    same(made, x)
+def fused(made: ltlstm.HLSTM, x: Tensor) -> None:
+    """Its step gives no tensor another version."""
+    for p in made.parameters():
+        p.grad = torch.ones_like(p)
+    torch.optim.Adam(made.parameters(), 0.1, fused=True).step()
 
 
 def optimised(made: ltlstm.HLSTM, x: Tensor) -> None:
@@ -193,101 +126,162 @@ def optimised(made: ltlstm.HLSTM, x: Tensor) -> None:
     torch.optim.SGD(made.parameters(), 0.1, momentum=0.9, weight_decay=0.1).step()
 
 
-def test_inference_mode(spy: Spy) -> None:
-    made, x = compiled(), torch.randn(T, N, D)
-    with torch.inference_mode():
-        output = made(x)[0]
-        made.compile_sparse()
-        assert torch.equal(made(x)[0], output)
-    assert torch.equal(made(x)[0], output)
-    assert spy.calls == 3 and spy.compiled == 12
-
-
-def test_the_cell(spy: Spy) -> None:
-    whole = compiled(layers=1, activation="relu")
-    cell = ltlstm.HLSTMCell(D, H, gate_hidden_size=K, activation="relu").eval()
-    cell.load_state_dict({k.replace("_l0", ""): v for k, v in whole.state_dict().items()})
-    x, state = torch.randn(1, N, D), (torch.randn(1, N, H), torch.randn(1, N, H))
-    assert cell.compile_sparse()
-    h, c = cell(x[0], (state[0][0], state[1][0]))
-    assert spy.calls == 1
-    output, (_, c_n) = whole(x, state)
-    assert torch.equal(h, output[0]) and torch.equal(c, c_n[0])
-    cell.weight_hh.zero_()
-    assert not torch.equal(cell(x[0], (state[0][0], state[1][0]))[0], h)
-    assert spy.calls == 2
-
-
-def test_a_copy_has_nothing_compiled(spy: Spy) -> None:
-    made, x = compiled(), torch.randn(T, N, D)
-    output = made(x)[0]
-    other = copy.deepcopy(made)
-    same(other, x)
-    assert spy.calls == 1
-    assert other.compile_sparse() and torch.equal(other(x)[0], output)
-    other.weight_hh_l0.zero_()
-    assert not torch.equal(other(x)[0], output)
-    assert torch.equal(made(x)[0], output)
-    assert spy.calls == 3
-
-
-def test_where_it_is_not_taken(spy: Spy) -> None:
-    x, made = torch.randn(T, N, D), compiled()
-    made(x)
-    assert spy.calls == 1
-    made(x, return_states=True)
-    with torch.enable_grad():
-        made(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        made(x)
-    with ltlstm.use_backend("reference"):
-        made(x)
-    others = {name: 2 * p for name, p in made.named_parameters()}
-    torch.func.functional_call(made, others, (x,))
-    torch.func.vmap(made)(torch.randn(2, T, N, D))
-    torch.compile(made, backend="eager")(x)
-    assert spy.calls == 1
-    made(x)  # and all the while it was there
-    assert spy.calls == 2
-
-
-def test_compile_sparse_says_whether_calls_will_use_it(spy: Spy) -> None:
-    x = torch.randn(T, N, D)
-    parametrized = module()
-    nn.utils.parametrize.register_parametrization(parametrized, "weight_hh_l0", nn.Tanh())
-    for made in (module(0.6), module(backend="reference"), module().bfloat16(), parametrized):
-        assert not made.compile_sparse()
-        made(x.to(made.bias_l0.dtype))
-    assert spy.calls == 0
-    made = module().train()
-    assert made.compile_sparse()  # for when it is not training
-    made(x)
-    assert spy.calls == 0
-    made.eval()(x)
-    assert spy.calls == 1
-    made.weight_hh_l0_mask.fill_(True)
-    made.weight_ih_l1_mask.fill_(True)
-    made.gate1_weight_l0_mask.fill_(True)
-    assert not made.compile_sparse()  # no longer
-
-
-BESIDE: dict[str, dict[str, Any]] = {
-    "dropout": {"dropout": 0.5, "training": True},
-    "gate_dropout": {"gate_dropout": 0.5, "training": True},
-    "return_states": {"return_states": True},
-    "backend 'reference'": {"backend": "reference"},
+CHANGES: dict[str, Callable[[ltlstm.HLSTM, Tensor], Any]] = {
+    "mask": lambda made, x: made.weight_hh_l0_mask.copy_(made.weight_hh_l0_mask.flip(0)),
+    "mask's data": lambda made, x: made.weight_hh_l0_mask.data.copy_(
+        made.weight_hh_l0_mask.flip(0)
+    ),
+    "mask as out": lambda made, x: torch.cat(
+        list(made.weight_hh_l0_mask.clone().flip(0).split(1)), out=made.weight_hh_l0_mask
+    ),
+    "weight": lambda made, x: made.gate1_weight_l0.mul_(-2),
+    "bias": lambda made, x: made.bias_l0.add_(1),
+    "weight's data": lambda made, x: made.weight_hh_l0.data.mul_(3),
+    "numpy": lambda made, x: made.weight_hh_l0.numpy().fill(3),
+    "state dict": lambda made, x: made.load_state_dict(module(0.03, layers=1).state_dict()),
+    "assigned": lambda made, x: made.load_state_dict(
+        module(0.03, layers=1).state_dict(), assign=True
+    ),
+    "optimiser": optimised,
+    "fused optimiser": fused,
+    "data": lambda made, x: setattr(made.weight_ih_l0, "data", made.weight_ih_l0.data * 3),
+    "activation": lambda made, x: setattr(made, "activation", "relu"),
 }
 
 
-@pytest.mark.parametrize("name", BESIDE)
-def test_what_does_not_go_together_is_refused(name: str) -> None:
-    made, x = module(), torch.randn(T, N, D)
-    names = made._flat_weights_names
-    weights = [getattr(made, each) for each in names]
-    compiled = [
-        sparse.sparse_compile(w) if "weight" in each else w
-        for each, w in zip(names, weights, strict=True)
-    ]
-    text = f"h_lstm: compiled must be empty beside {name}, got 10"
-    with pytest.raises(ValueError, match=re.escape(text)):
-        functional.h_lstm(x, None, weights, compiled=compiled, **BESIDE[name])
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_it_was_made_from_goes_on_apart(name: str, spy: Spy) -> None:
+    """The module is never a compiled one, whatever wrote into it; the compiled one stays."""
+    made, compiled = pair(layers=1)
+    x = torch.randn(T, N, D)
+    before, frozen = made(x)[0], compiled(x)[0]
+    CHANGES[name](made, x)
+    assert not torch.equal(made(x)[0], before)
+    same(made, x)
+    assert torch.equal(compiled(x)[0], frozen)
+    assert spy.calls == 2
+    again = made.compile_sparse()
+    assert again is not None
+    same(made, x, compiled=again)
+
+
+def test_inference_mode(spy: Spy) -> None:
+    x = torch.randn(T, N, D)
+    with torch.inference_mode():
+        made, compiled = pair()
+        output = compiled(x)[0]
+    assert torch.equal(compiled(x)[0], output)
+    assert spy.calls == 2
+    same(made, x, compiled=compiled)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_cell(bias: bool, spy: Spy) -> None:
+    whole, compiled = pair(layers=1, activation="relu", bias=bias)
+    cell = ltlstm.HLSTMCell(D, H, bias, gate_hidden_size=K)
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in whole.state_dict().items()})
+    x, state = torch.randn(1, N, D), (torch.randn(1, N, H), torch.randn(1, N, H))
+    made = cell.compile_sparse()
+    assert made is not None and list(made.parameters()) == []
+    for each in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        h, c = each(x[0], (state[0][0], state[1][0]))
+        output, (_, c_n) = compiled(x, state)
+        assert torch.equal(h, output[0]) and torch.equal(c, c_n[0])
+    assert spy.calls == 6
+    cell.weight_hh.zero_()
+    assert not torch.equal(cell(x[0], (state[0][0], state[1][0]))[0], h)
+    with pytest.raises(RuntimeError, match="HLSTMCell: it has no state dict"):
+        made.state_dict()
+
+
+def test_copies_compute_the_same() -> None:
+    made, compiled = pair(dropout=0.5, bidirectional=True)
+    calls = []
+    made.register_forward_hook(lambda *_: calls.append(1))
+    hooked = made.compile_sparse()
+    assert hooked is not None
+    x = torch.randn(T, N, D)
+    for other in (copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled)), hooked):
+        assert torch.equal(other(x)[0], compiled(x)[0])
+    assert calls == [1]
+
+
+def test_traced_it_is_the_same_operator() -> None:
+    made, compiled = pair()
+    x = torch.randn(T, N, D)
+    traced = torch.compile(compiled, backend="aot_eager", fullgraph=True)
+    assert torch.equal(traced(x)[0], compiled(x)[0])
+
+
+REFUSED: dict[str, Callable[[CompiledHLSTM, ltlstm.HLSTM], Any]] = {
+    "it has no state dict": lambda c, made: nn.Sequential(c).state_dict(),
+    "it loads no state dict": lambda c, made: c.load_state_dict(made.state_dict()),
+    "it must stay torch.float32 on the CPU, got torch.float64 cpu": lambda c, made: c.double(),
+    "it must stay torch.float32 on the CPU, got torch.float32 meta": lambda c, made: c.to("meta"),
+    "it cannot be reset": lambda c, made: c.reset_parameters(),
+    "it cannot be compiled again": lambda c, made: c.compile_sparse(),
+    "weight_ih_l0 cannot be set": lambda c, made: torch.func.functional_call(
+        c, dict(made.named_parameters()), (torch.randn(T, N, D),)
+    ),
+    "weight_hh_l0_mask cannot be set": lambda c, made: setattr(
+        c, "weight_hh_l0_mask", made.weight_hh_l0_mask
+    ),
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_nothing_changes_what_is_compiled(text: str) -> None:
+    made, compiled = pair()
+    x = torch.randn(T, N, D)
+    before = compiled(x)[0]
+    with pytest.raises(RuntimeError, match=f"CompiledHLSTM: {text}: its weights are compiled; use"):
+        REFUSED[text](compiled, made)
+    assert torch.equal(compiled(x)[0], before)
+    assert compiled.to("cpu").float() is compiled and list(compiled.parameters()) == []
+
+
+def test_calls_that_need_the_weights_are_refused() -> None:
+    x = torch.randn(T, N, D)
+    made, compiled = pair(dropout=0.5)
+    with pytest.raises(ValueError, match="compiled must be empty beside return_states"):
+        compiled(x, return_states=True)
+    with torch.enable_grad():
+        assert compiled(x)[0].grad_fn is None
+        with pytest.raises(ValueError, match="compiled must be empty beside gradients"):
+            compiled(x.clone().requires_grad_())
+    with ltlstm.use_backend("reference"), pytest.raises(ValueError, match="backend 'reference'"):
+        compiled(x)
+    with pytest.raises(ValueError, match="backend 'reference'"):
+        torch.func.vmap(compiled)(torch.randn(2, T, N, D))
+    with pytest.raises(ValueError, match="does not match weight dtype"):
+        compiled(x.double())
+    with pytest.raises(ValueError, match="compiled must be empty beside dropout"):
+        compiled.train()(x)
+
+
+def test_where_it_would_not_pay_there_is_none() -> None:
+    parametrized = module()
+    nn.utils.parametrize.register_parametrization(parametrized, "weight_hh_l0", nn.Tanh())
+    for made in (module(0.6), module(backend="reference"), module().bfloat16()):
+        assert made.compile_sparse() is None
+    assert parametrized.compile_sparse() is None
+    made = module().train()
+    compiled = made.compile_sparse()
+    assert compiled is not None and made.training and not compiled.training
+    made.weight_hh_l0_mask.fill_(True)
+    made.weight_ih_l1_mask.fill_(True)
+    made.gate1_weight_l0_mask.fill_(True)
+    assert made.compile_sparse() is None  # no longer
+
+
+def test_a_subclass_is_not_compiled() -> None:
+    class Scaled(ltlstm.HLSTM):
+        pass
+
+    with pytest.raises(TypeError, match="Scaled is a subclass of HLSTM, and what it adds would be"):
+        Scaled(D, H).compile_sparse()
+
+
+def test_it_counts_as_what_it_was_made_from() -> None:
+    made, compiled = pair()
+    assert count(nn.Sequential(compiled)) == count(nn.Sequential(made))

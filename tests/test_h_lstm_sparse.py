@@ -16,6 +16,7 @@ import h_lstm_problems as problems
 import ltlstm
 from child import instruction_sets, run_alone
 from h_lstm_problems import CASES, TOGETHER, HCase
+from ltlstm import functional
 from ltlstm_kernels import sparse
 from operators import poisoned_memory
 from sparse_masks import PATTERNS, mask_of
@@ -165,3 +166,23 @@ def test_a_list_that_does_not_fit_is_refused() -> None:
     half = made | {"weights": good, "input": made["input"].bfloat16()}
     with pytest.raises(RuntimeError, match="input must be float32 or float64, got bfloat16"):
         sparse.h_lstm_sparse_forward(**half, **case.flags)
+
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.5, "training": True},
+    "gate_dropout": {"gate_dropout": 0.5, "training": True},
+    "return_states": {"return_states": True},
+    "backend 'reference'": {"backend": "reference"},
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_does_not_go_together_is_refused(name: str) -> None:
+    case = HCase(T=2, N=2, D=5, H=7, L=2, K=6)
+    made = problem(case, F32, "element", 0.5)
+    compiled = [
+        sparse.sparse_compile(w) if is_weight(case, i) else w for i, w in enumerate(made["weights"])
+    ]
+    text = f"h_lstm: compiled must be empty beside {name}, got 10"
+    with pytest.raises(ValueError, match=re.escape(text)):
+        functional.h_lstm(made["input"], None, made["weights"], compiled=compiled, **BESIDE[name])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ltlstm.functional.h_lstm: stacks of LSTMs whose gates are MLPs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,14 @@ def slope_of(op: str, activation: str) -> float:
             f"{op}: activation must be one of {tuple(ACTIVATIONS)}, got {activation!r}"
         )
     return ACTIVATIONS[activation]
+
+
+def activation_of(op: str, slope: float) -> str:
+    """The activation of a slope, which may have been rounded to a half type."""
+    for activation, known in ACTIVATIONS.items():
+        if math.isclose(slope, known, rel_tol=0.01):
+            return activation
+    raise ValueError(f"{op}: slope must be one of {tuple(ACTIVATIONS.values())}, got {slope}")
 
 
 def h_lstm(

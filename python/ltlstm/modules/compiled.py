@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masked weights compiled for inference on the CPU: a frozen copy, made when it is asked for
-and kept beside its module."""
+"""Masked weights compiled for inference on the CPU: modules of their own, which nothing changes."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Buffer, Parameter
 
-from ltlstm.functional.problem import python_only
+from ltlstm.modules.foreign import obstacle, twin
 from ltlstm.modules.gates import MASK, GateMLPs
 from ltlstm_kernels import sparse
 from ltlstm_kernels.backend import missing, requested
@@ -19,116 +17,117 @@ from ltlstm_kernels.backend import missing, requested
 # is what bounds a step of one row; with a batch they then still gain a little.
 WORTH = 0.4
 DTYPES = (torch.float32, torch.float64)  # that the kernels compute
+COMPILED = "_compiled"  # after the name of a weight
+
+Made = TypeVar("Made", bound="Frozen")
 
 
-class _Seen(NamedTuple):
-    """A tensor as it stood: a write in place gives it another version, ``.data =`` an address."""
+class Frozen(GateMLPs):
+    """A mixin: gates that hold their weights compiled, and in no other form.
 
-    name: str
-    tensor: Tensor
-    version: int
-    memory: Tensor  # held, so that no other tensor gets its address
+    So there is nothing that the compiled ones could be older than: what would change them, or needs
+    others, is refused with RuntimeError. Options, biases and hooks are the module's they came from;
+    biases and compiled weights are buffers that no state dict holds.
 
-    def stands(self, module: nn.Module) -> bool:
-        # Looked up where modules keep them: getattr takes longer.
-        own = module._buffers if self.name in module._buffers else module._parameters
-        t = self.tensor
-        if own.get(self.name) is not t:
-            return False
-        return t._version == self.version and t.data_ptr() == self.memory.data_ptr()
+    Attributes:
+        counts: how many parameters the module had that was compiled, how many of them are weights,
+            and how many of these are not zero in use.
+    """
+
+    _shapes: dict[str, tuple[int, ...]] = {}  # of parameters, in the functional's order
+    _dtype = torch.float32
+    counts: tuple[int, int, int]
+
+    def _init_flat_weights(self) -> None:
+        """Tensors that stand for the weights where only their sizes are read, and the biases."""
+        zero = torch.zeros((), dtype=self._dtype, device="cpu")
+        self._flat_weights = [
+            zero.expand(shape) if "weight" in name else getattr(self, name)
+            for name, shape in self._shapes.items()
+        ]
+        self._flat_weight_refs: list[Any] = [None] * len(self._flat_weights)
+
+    def _time_weights(self) -> list[Tensor]:
+        return self._flat_weights
+
+    def _compiled(self) -> list[Tensor]:
+        own = self._buffers
+        found = [own[n + COMPILED if "weight" in n else n] for n in self._shapes]
+        return cast(list[Tensor], found)
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise RuntimeError(
+            f"{type(self).__name__}: {what}: its weights are compiled; use the module that "
+            "compile_sparse() was called on, and compile again"
+        )
+
+    def compile_sparse(self) -> Any:
+        """Refused: it is."""
+        self._refuse("it cannot be compiled again")
+
+    def reset_parameters(self) -> None:
+        if self._buffers:
+            self._refuse("it cannot be reset")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        weight = name.removesuffix(MASK)
+        if "weight" in weight and weight in vars(self).get("_shapes", ()):
+            self._refuse(f"{name} cannot be set")
+        super().__setattr__(name, value)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        moved = fn(torch.empty(0, dtype=self._dtype, device="cpu"))
+        if moved.dtype != self._dtype or not moved.is_cpu:
+            self._refuse(f"it must stay {self._dtype} on the CPU, got {moved.dtype} {moved.device}")
+        return super()._apply(fn, recurse)
+
+    def _save_to_state_dict(self, *arguments: Any) -> None:
+        self._refuse("it has no state dict")
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self._refuse("it loads no state dict")
 
 
-class _Compiled(NamedTuple):
-    dtype: torch.dtype
-    seen: list[_Seen]
-    weights: list[Tensor]
+@torch.no_grad()
+def frozen(module: GateMLPs, expected: type[nn.Module], cls: type[Made]) -> Made | None:
+    """A ``cls`` with the module's weights compiled; None where that cannot be or would not pay.
 
-
-# Beside the modules: a copy of one, or its pickle, has none.
-_COMPILED: WeakKeyDictionary[nn.Module, _Compiled] = WeakKeyDictionary()
-
-
-class SparseGates(GateMLPs):
-    """A mixin: gates whose masked weights may be compiled for inference."""
-
-    def _gate_names(self) -> list[str]:
-        """Of all parameters, in the functional's order."""
-        raise NotImplementedError
-
-    @torch.no_grad()
-    def compile_sparse(self) -> bool:
-        """Compiles the masked weights for inference on the CPU, and says whether calls will use it.
-
-        Calls do in eval mode, without gradients, on plain CPU tensors, where the masks leave so
-        little that it pays. Other calls mask the weights as they are, as do those of a copy of the
-        module, which has nothing compiled.
-
-        What is compiled is a frozen copy of weights, biases and masks. It is out of use, until this
-        is called again, after ``train()`` and after any change that torch records: a write in
-        place, an optimiser's step, ``load_state_dict``, another dtype or device, another tensor as
-        ``.data``. **Not seen is a write into the memory behind a parameter**: through ``p.data``
-        (``p.data.copy_(q)``, as moving averages and target networks are often written), NumPy,
-        DLPack or another process. Calls go on with the frozen copy then; call this again after it,
-        or write ``p.copy_(q)`` under ``torch.no_grad()``, which is seen.
-        """
-        _COMPILED.pop(self, None)
-        made = _compiled(self, self._gate_names())
-        if made is None:
-            return False
-        _COMPILED[self] = made
-        return True
-
-    def train(self, mode: bool = True) -> Any:
-        if mode:
-            _COMPILED.pop(self, None)
-        return super().train(mode)
-
-    def _compiled_for(self, input: Tensor) -> list[Tensor]:
-        """The flat list for ``functional.h_lstm(compiled=)``. Empty where the call is not for
-        inference or not for the CPU's kernels, or where nothing is compiled that still stands."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return []
-        found = _COMPILED.get(self)
-        if found is None or found.dtype != input.dtype:
-            return []
-        if not _computable(input) or not _wanted(self):
-            return []
-        return found.weights if all(s.stands(self) for s in found.seen) else []
+    Raises TypeError for what is no plain ``expected``.
+    """
+    reason = obstacle(module, expected)
+    if reason is not None:
+        raise TypeError(f"compile_sparse: the module must be an {expected.__name__}, but {reason}")
+    names = module._gate_names()
+    tensors = [getattr(module, name) for name in names]
+    masks = [getattr(module, name + MASK) for name in names if "weight" in name]
+    dtype = tensors[0].dtype
+    if dtype not in DTYPES or not _wanted(module) or not _plain(dtype, tensors, masks):
+        return None
+    compiled = _compile(names, tensors, masks)
+    if not compiled:
+        return None
+    made = twin(cast(nn.RNNBase, module), cast(type[nn.RNNBase], cls), move=False)
+    for name, tensor in zip(names, compiled, strict=True):
+        del made._parameters[name]
+        made._buffers.pop(name + MASK, None)
+        made.register_buffer(name + COMPILED * ("weight" in name), tensor, persistent=False)
+    live = sum(int(module.weight_in_use(n).count_nonzero()) for n in names if "weight" in n)
+    sizes = [tensor.numel() for tensor in tensors]
+    made.counts = sum(sizes), sum(mask.numel() for mask in masks), live
+    made._shapes = {n: tuple(t.shape) for n, t in zip(names, tensors, strict=True)}
+    made._dtype = dtype
+    made._init_flat_weights()
+    return cast(Made, made.eval())
 
 
 def _wanted(module: GateMLPs) -> bool:
     return requested(module.backend)[0] in ("auto", "cpu") and not missing("cpu")
 
 
-def _compiled(module: GateMLPs, names: Sequence[str]) -> _Compiled | None:
-    """None where it cannot be done or would not pay."""
-    tensors = [getattr(module, name) for name in names]
-    mask_names = [name + MASK for name in names if "weight" in name]
-    masks = [getattr(module, name) for name in mask_names]
-    dtype = tensors[0].dtype
-    if dtype not in DTYPES or not _wanted(module) or not _plain(dtype, tensors, masks):
-        return None
-    weights = _compile(names, tensors, masks)
-    if not weights:
-        return None
-    seen = [
-        _Seen(name, t, t._version, t.detach())
-        for name, t in zip((*names, *mask_names), (*tensors, *masks), strict=True)
-    ]
-    return _Compiled(dtype, seen, weights)
-
-
-def _computable(input: Tensor) -> bool:
-    """An ordinary CPU tensor of a dtype that the kernels compute."""
-    if torch._C._is_any_autocast_enabled() or python_only([input]) is not None:
-        return False
-    return input.is_cpu and input.dtype in DTYPES
-
-
 def _plain(dtype: torch.dtype, tensors: Sequence[Tensor], masks: Sequence[Tensor]) -> bool:
     """Everything is what the module made, on the CPU and in one dtype."""
     return all(
-        type(t) in types and t.dtype == of and t.is_cpu and not t.is_inference()
+        type(t) in types and t.dtype == of and t.is_cpu
         for group, types, of in (
             (tensors, (Parameter,), dtype),
             (masks, (Tensor, Buffer), torch.bool),

@@ -3,17 +3,17 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ltlstm import functional
 from ltlstm.functional.h_lstm import slope_of
-from ltlstm.modules.compiled import SparseGates
+from ltlstm.modules.compiled import Frozen, frozen
+from ltlstm.modules.gates import GateMLPs
 from ltlstm.modules.recurrent import Recurrent, State
 from ltlstm_kernels import h_lstm_ops, sparse
 
 
-class HLSTM(SparseGates, Recurrent):
+class HLSTM(GateMLPs, Recurrent):
     """A stack of LSTMs in which each gate is an MLP of its own over ``[x_t, h_{t-1}]``.
 
     nn.LSTM's signature, shapes and errors (:class:`ltlstm.LSTM` has them, ``lengths``, ``reset``
@@ -24,7 +24,7 @@ class HLSTM(SparseGates, Recurrent):
         gate_num_layers: hidden layers in a gate, 1 or more.
         gate_dropout: rate of dropout on the hidden layers, while training; drawn by torch.
         activation: of the hidden layers: "leaky_relu" (slope 0.01), for growing, or "relu", for
-            pruning; an attribute that may be set at any time.
+            pruning; an attribute that may be set at any time, and that a state dict carries.
 
     Parameters, with l{k} the layer, counted from 0, ``_reverse`` after the other direction's, and
     gate order i, f, g, o:
@@ -35,14 +35,14 @@ class HLSTM(SparseGates, Recurrent):
 
     Buffers: for each weight ``<name>_mask``, bool of its shape, all true at first and where a state
         dict has none. Where it is false the weight in use is zero, whatever the parameter holds
-        there. To change a mask, write into it (not through ``.data``): ``mask.copy_(new)``.
+        there. Each call reads them: a write of any kind acts.
 
     Attributes:
         dense_gradients: False. While True, the gradients of the weights are those of the weights in
             use at every position, dormant ones included, which is what growth ranks them by.
 
-    Inference on the CPU: :meth:`compile_sparse` packs weights whose masks leave little for kernels
-    that skip the rest; without it each call masks them.
+    Inference on the CPU: :meth:`compile_sparse` makes a module of weights whose masks leave little,
+    for kernels that skip the rest; this one masks them in each call.
 
     Raises, beyond LSTM's: TypeError, ValueError for arguments above that do not fit.
 
@@ -90,14 +90,28 @@ class HLSTM(SparseGates, Recurrent):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Parameters as they start, and every mask on; options, activation among them, stay."""
         if hasattr(self, "gate_hidden_size"):  # not yet, when nn.RNNBase starts its own
             self._start()
 
-    def _time_weights(self) -> list[Tensor]:
-        return [self.weight_in_use(name) for name in self._flat_weights_names]
+    def compile_sparse(self) -> "CompiledHLSTM | None":
+        """A module with the weights as they are now, compiled for inference on the CPU; None where
+        the masks leave so much that it would not pay, or no kernel can compute it.
+
+        ::
+
+            model.rnn = model.rnn.compile_sparse() or model.rnn
+
+        This module stays as it is, and what happens to it later does not reach the compiled one. To
+        train on, save, move or convert, keep this one. Raises TypeError for a subclass.
+        """
+        return frozen(self, HLSTM, CompiledHLSTM)
 
     def _gate_names(self) -> list[str]:
         return self._flat_weights_names
+
+    def _compiled(self) -> list[Tensor]:
+        return []
 
     def _compute(
         self, input: Tensor, hx: State | None, batch_sizes: Tensor | None, lengths: Tensor | None,
@@ -105,12 +119,10 @@ class HLSTM(SparseGates, Recurrent):
     ) -> tuple[Any, ...]:  # fmt: skip
         options = self._options()
         del options["projected"]
-        compiled = [] if return_states else self._compiled_for(input)
-        weights = super()._time_weights() if compiled else self._time_weights()
         return functional.h_lstm(
-            input, hx, weights, compiled=compiled, **options, gate_dropout=self.gate_dropout,
-            activation=self.activation, batch_sizes=batch_sizes, lengths=lengths, reset=reset,
-            return_states=return_states,
+            input, hx, self._time_weights(), compiled=self._compiled(), **options,
+            gate_dropout=self.gate_dropout, activation=self.activation, batch_sizes=batch_sizes,
+            lengths=lengths, reset=reset, return_states=return_states,
         )  # fmt: skip
 
     _operator_of = "h_lstm"
@@ -120,26 +132,41 @@ class HLSTM(SparseGates, Recurrent):
             return None
         return super()._forward_direct(input, hx)
 
-    def _weight_lists(self) -> list[list[Tensor]]:
-        return [self._compiled_for(self._first_weight) or self._time_weights()]
-
     def _operator(
         self, input: Tensor, h0: Tensor, c0: Tensor, *weights: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        slope = slope_of("h_lstm", self.activation)
-        options: dict[str, Any] = {
-            "bias": self.bias, "bidirectional": self.bidirectional, "slope": slope
-        }  # fmt: skip
-        if weights[0][0].dtype == torch.uint8:  # compiled
-            return sparse.h_lstm_sparse_forward(input, h0, c0, *weights, **options)
-        dense = h_lstm_ops.h_lstm_forward(input, h0, c0, *weights, **options, save=False)
+        dense = h_lstm_ops.h_lstm_forward(
+            input, h0, c0, *weights, bias=self.bias, bidirectional=self.bidirectional,
+            slope=slope_of("h_lstm", self.activation), save=False,
+        )  # fmt: skip
         return dense[:3]
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self._gates_repr()}"
 
 
-class HLSTMCell(SparseGates):
+class CompiledHLSTM(Frozen, HLSTM):
+    """An :class:`HLSTM` for inference on the CPU, made by :meth:`HLSTM.compile_sparse`.
+
+    Called as HLSTM, with its outputs to rounding. It has no parameters. Refused are: gradients,
+    dropout in training mode, other backends and ``return_states`` (ValueError); another dtype or
+    device, state dicts, ``reset_parameters`` and, where it comes from a pickle, a processor of
+    other instructions (RuntimeError).
+    """
+
+    def _weight_lists(self) -> list[list[Tensor]]:
+        return [self._compiled()]
+
+    def _operator(
+        self, input: Tensor, h0: Tensor, c0: Tensor, *weights: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return sparse.h_lstm_sparse_forward(
+            input, h0, c0, *weights, bias=self.bias, bidirectional=self.bidirectional,
+            slope=slope_of("h_lstm", self.activation),
+        )  # fmt: skip
+
+
+class HLSTMCell(GateMLPs):
     """One time step of one layer of an :class:`HLSTM`.
 
     Args:
@@ -179,10 +206,18 @@ class HLSTMCell(SparseGates):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """As HLSTM's."""
         self._start()
+
+    def compile_sparse(self) -> "CompiledHLSTMCell | None":
+        """:meth:`HLSTM.compile_sparse`, of a cell."""
+        return frozen(self, HLSTMCell, CompiledHLSTMCell)
 
     def _gate_names(self) -> list[str]:
         return self._names
+
+    def _compiled(self) -> list[Tensor]:
+        return []
 
     def forward(self, input: Tensor, hx: State | None = None) -> State:
         """The next ``(h, c)``."""
@@ -192,10 +227,8 @@ class HLSTMCell(SparseGates):
         if hx is not None:
             state = (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
             state = state if batched else (state[0].unsqueeze(0), state[1].unsqueeze(0))
-        compiled = self._compiled_for(input)
-        given = getattr if compiled else SparseGates.weight_in_use
         _, (h, c) = functional.h_lstm(
-            x.unsqueeze(0), state, [given(self, name) for name in self._names], compiled=compiled,
+            x.unsqueeze(0), state, self._time_weights(), compiled=self._compiled(),
             bias=self.bias is not None, gate_dropout=self.gate_dropout, activation=self.activation,
             training=self.training, backend=self.backend,
         )  # fmt: skip
@@ -223,3 +256,7 @@ class HLSTMCell(SparseGates):
         s += "" if self.bias is not None else ", bias=False"
         s += "" if self.backend is None else f", backend={self.backend!r}"
         return f"{s}, {self._gates_repr()}"
+
+
+class CompiledHLSTMCell(Frozen, HLSTMCell):
+    """An :class:`HLSTMCell` for inference on the CPU: as :class:`CompiledHLSTM`, of a cell."""

@@ -79,10 +79,10 @@ def ways_to_run(model: AcousticModel) -> list[tuple[str, AcousticModel]]:
     if model.spec.sparsity is None:
         ways = [(f"ltlstm.{model.spec.kind}", plain)]
     elif isinstance(stack, HLSTM):
-        masked = copy.deepcopy(stack)  # a copy has nothing compiled
-        ways = [("masked", _with_stack(plain, masked)), ("dense", _with_stack(plain, dense(stack)))]
-        if stack.compile_sparse():
-            ways.append(("compiled sparse", plain))
+        ways = [("masked", plain), ("dense", _with_stack(plain, dense(stack)))]
+        compiled = stack.compile_sparse()
+        if compiled is not None:
+            ways.append(("compiled sparse", _with_stack(plain, compiled)))
     else:
         ways = [("masked", plain)]
     if isinstance(stack, LSTM):
@@ -90,7 +90,7 @@ def ways_to_run(model: AcousticModel) -> list[tuple[str, AcousticModel]]:
     if model.spec.sparsity is not None:
         smaller = cast(AcousticModel, compact(plain, READERS).model)
         if isinstance(smaller.stack, HLSTM):
-            smaller.stack.compile_sparse()
+            smaller = _with_stack(smaller, smaller.stack.compile_sparse() or smaller.stack)
         ways.append(("compacted", smaller))
     return ways
 

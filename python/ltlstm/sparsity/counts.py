@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ltlstm.functional import masks
+from ltlstm.modules.compiled import Frozen
 from ltlstm.sparsity.weights import Weight, find_weights
 
 
@@ -30,10 +31,14 @@ def count(model: nn.Module) -> Count:
 
     Two operations, a product and a sum, for each weight of linear layers, LSTMs and convolutions
     (of these for one position of the output); what grows with the number of units only, such as
-    biases and activations, is not counted.
+    biases and activations, is not counted. A compiled HLSTM counts as the one it was made from.
     """
     parameters = sum(p.numel() for p in model.parameters())
     weights = find_weights(model)
     total = sum(weight.layout.size for weight in weights)
     live = sum(int(in_use(weight).count_nonzero()) for weight in weights)
+    for module in model.modules():
+        if isinstance(module, Frozen):
+            of_all, of_weights, of_live = module.counts
+            parameters, total, live = parameters + of_all, total + of_weights, live + of_live
     return Count(parameters, parameters - total + live, 2 * total, 2 * live)
