@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ltlstm.functional.problem import python_only
+from ltlstm_kernels.capture import is_captured
 
 # Of masks that were looked at: their version then, and whether all was on. A mask that is written
 # to, in place, has another version; a write through `.data` has not, and goes unseen.
@@ -34,7 +35,7 @@ def in_use(weight: Tensor, mask: Tensor | None, dense_gradient: bool = False) ->
 
 def _is_full(mask: Tensor) -> bool:
     """Whether all of it is known to be on; a trace or a transform must not depend on that."""
-    if torch.compiler.is_compiling() or python_only([mask]) or mask.is_inference():
+    if is_captured() or python_only([mask]) or mask.is_inference():
         return False
     if type(mask) not in (Tensor, torch.nn.Buffer) or mask.is_meta:
         return False

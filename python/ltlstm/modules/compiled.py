@@ -14,6 +14,7 @@ from ltlstm.functional.problem import python_only
 from ltlstm.modules.gates import MASK, GateMLPs
 from ltlstm_kernels import sparse
 from ltlstm_kernels.backend import missing, requested
+from ltlstm_kernels.capture import is_captured
 
 # Compiled matrices pay where they take at most this part of the memory of the dense weights, which
 # is what bounds a step of one row; with a batch they then still gain a little.
@@ -86,7 +87,7 @@ class SparseGates(GateMLPs):
     def _compiled_for(self, input: Tensor) -> list[Tensor]:
         """The flat list for ``functional.h_lstm(compiled=)``. Empty where the call is not for
         inference or not for the CPU's kernels, or where nothing is compiled that still stands."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if self.training or torch.is_grad_enabled() or is_captured():
             return []
         found = _COMPILED.get(self)
         if found is None or found.dtype != input.dtype:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ltlstm import functional
 from ltlstm.functional.h_lstm import slope_of
 from ltlstm.modules.compiled import SparseGates
+from ltlstm.modules.leaf import Leaf
 from ltlstm.modules.recurrent import Recurrent, State
 from ltlstm_kernels import h_lstm_ops, sparse
 
@@ -139,7 +140,7 @@ class HLSTM(SparseGates, Recurrent):
         return f"{super().extra_repr()}, {self._gates_repr()}"
 
 
-class HLSTMCell(SparseGates):
+class HLSTMCell(Leaf, SparseGates):
     """One time step of one layer of an :class:`HLSTM`.
 
     Args:
