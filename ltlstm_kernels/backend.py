@@ -20,6 +20,7 @@ import torch
 
 import ltlstm_kernels
 from ltlstm_kernels import plan, triton_ops
+from ltlstm_kernels.capture import is_captured
 from ltlstm_kernels.measured import Sizes, aten_is_faster, cuda_is_faster
 
 BACKENDS = ("auto", "cuda", "triton", "cpu", "aten", "reference")
@@ -162,7 +163,7 @@ def _no_kernel(asked: Asked, dtype: torch.dtype) -> str | None:
     shape = asked.shape
     if shape is None:
         return plan.too_old(asked.device_index)
-    if torch.compiler.is_compiling():
+    if is_captured():
         # Whether there is one depends on none of T, N and L, which may stay dynamic so.
         widths = operator.index(shape.H), operator.index(shape.P)
         shape = plan.Shape(1, 1, *widths, 1, shape.directions, shape.training, shape.peephole)
@@ -218,7 +219,7 @@ def _automatic(asked: Asked) -> str:
 
 
 def _left_to_aten(chosen: str, asked: Asked) -> bool:
-    if torch.compiler.is_compiling():  # first: a look at the sizes would make them constants
+    if is_captured():  # first: a look at the sizes would make them constants
         return False
     if asked.sizes is None or reasons("aten", asked):
         return False

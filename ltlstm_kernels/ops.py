@@ -64,8 +64,11 @@ def _plain_or_none(tensor: Tensor | None) -> Tensor | None:
 
 def _dispatch(op: Callable[..., Any], *arguments: Any) -> Any:
     """The operator; where nothing records a gradient, without the detour through Python's autograd,
-    which costs as much as a small step."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    which costs as much as a small step; and which torch.jit.trace would take into its graph in the
+    operator's place."""
+    if torch.compiler.is_compiling():
+        return op(*arguments)
+    if torch.is_grad_enabled() and not torch.jit.is_tracing():
         return op(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
         return op(*arguments)

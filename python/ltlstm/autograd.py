@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ltlstm import reference
+from ltlstm_kernels import batching as batching  # registers the operators' rules under vmap
 from ltlstm_kernels import h_lstm_ops, ops
 
 FLAGS = ("bias", "projected", "peephole", "bidirectional")
@@ -75,21 +76,24 @@ def _register(
     """
     leading = 3 + lists  # input, h0, c0 and the weights
     others = len(other_names)
+    forward_op = getattr(torch.ops.ltlstm, f"{name}_forward").default
 
     def setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         tensors, rest = inputs[: leading + others], inputs[leading + others :]
         count = len(flag_names)
         flags, ctx.kept, how = rest[:count], rest[count], rest[count + 1 :]
-        _save(ctx, [*tensors, output[0], *output[3:]], (*flags, *how))
+        kept = [output[0], *output[3:]] if ctx.kept else []
+        _save(ctx, [*tensors, *kept], (*flags, *how))
         ctx.mark_non_differentiable(*(output[i] for i in non_differentiable))
 
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        if not ctx.kept:
-            raise RuntimeError(
-                f"{name}_forward: save must be True where a gradient is asked, got False"
-            )
-        saved = _saved(ctx)
+        saved, count = _saved(ctx), len(flag_names)
         grads = tuple(g for i, g in enumerate(grads) if i not in non_differentiable)
+        if not ctx.kept:  # of a graph that was traced, which cannot know who runs it
+            flags, how = ctx.flags[:count], ctx.flags[count:]
+            with torch.no_grad():
+                output = forward_op(*saved[: leading + others], *flags, True, *how)
+            saved[leading + others :] = output[0], *output[3:]
         if any(g is not None for g in grads):
             found = backward_op(grads, saved, ctx.flags)
         else:
@@ -139,10 +143,9 @@ def _second(
     with torch.enable_grad():
         flat = _Flat([list(grads), *arguments])
         # A view each: a tensor that stands in the list twice is two arguments, and the history of a
-        # gradient is not ours.
-        tensors = [
-            t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in flat.tensors
-        ]
+        # gradient is not ours. Not requires_grad_(), which vmap forbids.
+        zero = torch.zeros((), requires_grad=True)
+        tensors = [t.view_as(t) if t.requires_grad else t.detach() + zero for t in flat.tensors]
         grads_used, *arguments = _Flat.restore(flat.layout, tensors)
         outputs = run_reference(*arguments, **given)
         used = [(o, g) for o, g in zip(outputs, grads_used, strict=True) if g is not None]

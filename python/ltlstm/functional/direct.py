@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from ltlstm_kernels.backend import is_surely_cpu
+from ltlstm_kernels.capture import is_captured
 from ltlstm_kernels.measured import Sizes
 
 _ORDINARY = (Tensor, Parameter)
@@ -22,7 +23,7 @@ def may_be_direct() -> bool:
     """Whether the surroundings of a call allow it: no gradients, no autocast, no transform."""
     return not (
         torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
+        or is_captured()
         or torch._C._is_any_autocast_enabled()
         or torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0

@@ -12,6 +12,7 @@ from ltlstm import reference
 from ltlstm.functional.problem import Flags, Problem, Result, initial_state
 from ltlstm.functional.run import run, states_h
 from ltlstm.functional.stack import LSTMStates, State
+from ltlstm.functional.time_lane import handed_out
 from ltlstm_kernels import h_lstm_ops, sparse
 
 # phi of the gates' hidden layers: its slope below zero.
@@ -132,9 +133,10 @@ def _operator(p: Problem) -> Result:
         p.input, p.h0, p.c0, p.weights, p.masks, p.gate_masks, p.batch_sizes, p.reset,
         bias=p.flags.bias, bidirectional=p.flags.bidirectional, slope=p.slope, save=p.save,
     )  # fmt: skip
+    output = handed_out(r.output)
     if not p.states:
-        return Result(r.output, r.h_n, r.c_n)
-    return Result(r.output, r.h_n, r.c_n, torch.cat([r.hidden, r.output[None]]), r.cells)
+        return Result(output, r.h_n, r.c_n)
+    return Result(output, r.h_n, r.c_n, torch.cat([r.hidden, r.output[None]]), r.cells)
 
 
 def _sparse(p: Problem) -> Result:

@@ -3,21 +3,19 @@
 
 import torch
 from torch import Tensor
-from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.nn import Buffer, Parameter
 
 from ltlstm.functional.problem import python_only
+from ltlstm_kernels.capture import is_captured
 
 
 def may_look(*tensors: Tensor, wait: bool = False) -> bool:
     """Whether what a call does may hang on the values of these tensors.
 
-    Not while it is traced, transformed or watched by a dispatch mode: a graph would keep the
-    answer, and a fake tensor has none. Nor on a device, which the look would ``wait`` for.
+    Not while it is captured or transformed: a graph would keep the answer, and a fake tensor has
+    none. Nor on a device, which the look would ``wait`` for.
     """
-    if torch.compiler.is_compiling() or torch._C._is_tracing() or python_only(tensors) is not None:
-        return False
-    if torch._C._len_torch_dispatch_stack() or _len_torch_dispatch_stack_pre_dispatch():
+    if is_captured() or python_only(tensors) is not None:
         return False
     return all(
         type(t) in (Tensor, Parameter, Buffer) and (t.is_cpu or (wait and not t.is_meta))

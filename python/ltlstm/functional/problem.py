@@ -180,7 +180,8 @@ def initial_state(
     P = w_hh[1]
     H = P if gate_layers else w_ih[0] // 4
     if hx is None:
-        N = input.shape[1] if batch_sizes is None else int(batch_sizes[0])
+        # Not int(batch_sizes[0]): torch.jit.trace would keep its value.
+        N = input.shape[1] if batch_sizes is None else batch_sizes[0]
         return input.new_zeros(states, N, P), input.new_zeros(states, N, H)
     if len(hx) != 2:
         raise RuntimeError("lstm expects two hidden states")  # nn.LSTM's text

@@ -12,6 +12,7 @@ from ltlstm.functional.dropout import draw_masks
 from ltlstm.functional.lengths import packing
 from ltlstm.functional.problem import Flags, Problem, Result, check, check_values, python_only
 from ltlstm_kernels.backend import Asked, choose, compute_dtype
+from ltlstm_kernels.capture import is_captured
 
 Compute = Callable[[Problem], Result]
 
@@ -27,7 +28,9 @@ def run(
     tensors = p.tensors()
     check(p, tensors, autocast is not None)
     unseen = python_only(tensors)
-    gradients = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    # torch.jit.trace checks its graph under no_grad: the two must not differ.
+    recorded = torch.is_grad_enabled() and not torch.jit.is_tracing()
+    gradients = recorded and any(t.requires_grad for t in tensors)
     p.states, p.save = return_states, return_states or gradients
     sizes = p.sizes(gradients)
     asked = Asked(
@@ -37,7 +40,7 @@ def run(
         device_index=p.input.device.index,
     )  # fmt: skip
     p.backend = choose(backend, asked)
-    traced = torch.compiler.is_compiling()
+    traced = is_captured()
     if not traced and unseen is None:
         check_values(p)
 

@@ -171,7 +171,8 @@ def _residual(p: Problem) -> Result:
             below = lane.hidden[-1] * p.masks[layer - 1] if p.masks else lane.hidden[-1]
             x = below if layer == 1 else x + below
         lane.append(p, x)
-    output = x + lane.hidden[-1] if p.layers > 1 else lane.hidden[-1]
+    last = lane.hidden[-1]
+    output = x + last if p.layers > 1 else time_lane.handed_out(last)
     result = Result(output, torch.cat(lane.h_n), torch.cat(lane.c_n))
     if p.states:
         result.hidden, result.cells = torch.stack(lane.hidden), torch.cat(lane.cells)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ltlstm.functional.problem import Problem, Result
 from ltlstm_kernels import ops
+from ltlstm_kernels.capture import is_captured
 
 
 @dataclass
@@ -41,9 +42,20 @@ def stack(p: Problem) -> Result:
     if p.backend == "aten":
         return Result(*_aten(p, p.input, p.h0, p.c0, p.weights))
     r = _operator(p, p.input, p.h0, p.c0, p.weights, p.masks, p.save)
+    output = handed_out(r.output)
     if not p.states:
-        return Result(r.output, r.h_n, r.c_n)
-    return Result(r.output, r.h_n, r.c_n, torch.cat([r.hidden, r.output[None]]), r.cells)
+        return Result(output, r.h_n, r.c_n)
+    return Result(output, r.h_n, r.c_n, torch.cat([r.hidden, r.output[None]]), r.cells)
+
+
+def handed_out(output: Tensor) -> Tensor:
+    """A copy of an operator's output, which the backward reads: the caller may change it in place.
+
+    Not a clone in a graph: Inductor takes a clone and its source for one tensor.
+    """
+    if not output.requires_grad:
+        return output
+    return output * 1 if is_captured() else output.clone()
 
 
 def all_layers(p: Problem) -> Lane:

@@ -105,7 +105,7 @@ def _check_counts(p: Problem) -> None:
         expected = p.layers * p.flags.per_cell - 1
     else:
         expected = p.layers * (2 + 2 * p.flags.bias) - 1
-        expected -= p.flags.bias if p.depth_unit == "gated" else 0
+        expected -= int(p.flags.bias and p.depth_unit == "gated")
     if len(p.traj_weights) != expected:
         raise ValueError(
             f"{p.op}: traj_weights must hold {expected} tensors, got {len(p.traj_weights)}"
@@ -136,10 +136,11 @@ def _fused(p: Problem) -> Result:
         projected=projected, peephole=peephole, bidirectional=bidirectional, save=p.save,
         lanes=p.lanes,
     )  # fmt: skip
+    output = time_lane.handed_out(r.output)
     if not p.states:
-        return Result(r.output, r.h_n, r.c_n)
+        return Result(output, r.h_n, r.c_n)
     g = torch.cat([r.traj_hidden, r.output[None]])
-    return Result(r.output, r.h_n, r.c_n, r.hidden, r.cells, g, r.traj_cells)
+    return Result(output, r.h_n, r.c_n, r.hidden, r.cells, g, r.traj_cells)
 
 
 def _lane_by_lane(p: Problem) -> Result:

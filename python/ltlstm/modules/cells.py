@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from ltlstm import functional
+from ltlstm.modules.leaf import Leaf
 from ltlstm.modules.recurrent import State, parameters_of
 from ltlstm.modules.trajectory import Trajectory
 
 _CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-class LSTMCell(nn.RNNCellBase):
+class LSTMCell(Leaf, nn.RNNCellBase):
     """torch.nn.LSTMCell: same signature, parameters, start, numbers and errors.
 
     Args:

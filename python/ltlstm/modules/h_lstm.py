@@ -9,6 +9,7 @@ from ltlstm import functional
 from ltlstm.functional.h_lstm import slope_of
 from ltlstm.modules.compiled import Frozen, frozen
 from ltlstm.modules.gates import GateMLPs
+from ltlstm.modules.leaf import Leaf
 from ltlstm.modules.recurrent import Recurrent, State
 from ltlstm_kernels import h_lstm_ops, sparse
 
@@ -166,7 +167,7 @@ class CompiledHLSTM(Frozen, HLSTM):
         )  # fmt: skip
 
 
-class HLSTMCell(GateMLPs):
+class HLSTMCell(Leaf, GateMLPs):
     """One time step of one layer of an :class:`HLSTM`.
 
     Args:

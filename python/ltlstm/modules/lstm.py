@@ -68,7 +68,8 @@ class LSTM(Recurrent):
         if reason is not None:
             raise TypeError(f"to_torch: the module must be an ltlstm.LSTM, but {reason}")
         made = twin(self, TorchLSTM, move=False)
-        vars(made).pop("backend", None)
+        for name in ("backend", "__module__"):
+            vars(made).pop(name, None)
         return made
 
     _operator_of = "lstm"

@@ -11,6 +11,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ltlstm.functional.direct import is_direct, may_be_direct
 from ltlstm.functional.problem import Flags, require_tensor
+from ltlstm.modules.leaf import Leaf
+from ltlstm_kernels.capture import is_captured
 
 State = tuple[Tensor, Tensor]
 
@@ -24,7 +26,7 @@ def parameters_of(module: nn.Module, names: Iterable[str]) -> list[Any]:
     return [own[name] if name in own else getattr(module, name) for name in names]
 
 
-class Recurrent(nn.RNNBase):
+class Recurrent(Leaf, nn.RNNBase):
     """A stack with nn.LSTM's signature, which leaves to its subclass what it computes.
 
     Not a subclass of nn.LSTM: torch.compile breaks the graph at any nn.LSTM.
@@ -239,7 +241,7 @@ class Recurrent(nn.RNNBase):
         self.check_input(data, batch_sizes)
         if hx is not None:
             hx = _reordered(hx, sorted_indices)
-            if not torch.compiler.is_compiling():  # a look at batch_sizes would break the graph
+            if not is_captured():  # a look at batch_sizes would break the graph
                 self.check_forward_args(data, hx, batch_sizes)
         elif unsorted_indices is not None:
             # The batch's size from a shape: from batch_sizes it would break the graph.
