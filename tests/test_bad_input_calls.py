@@ -104,10 +104,9 @@ def test_batch_sizes_of_the_functional(
 
 
 LENGTHS: list[tuple[Tensor, str]] = [
-    (torch.tensor([5, 0, 2]), r"lengths must lie in 1\.\.5, got 0\.\.5"),
-    (torch.tensor([5, -3, 2]), r"lengths must lie in 1\.\.5, got -3\.\.5"),
-    (torch.tensor([6, 2, 2]), r"lengths must lie in 1\.\.5, got 2\.\.6"),
-    (torch.tensor([2**40, 2, 2]), r"lengths must lie in 1\.\.5, got 2\.\.1099511627776"),
+    (torch.tensor([5, -3, 2]), r"lengths must lie in 0\.\.5, got -3\.\.5"),
+    (torch.tensor([6, 2, 2]), r"lengths must lie in 0\.\.5, got 2\.\.6"),
+    (torch.tensor([2**40, 2, 2]), r"lengths must lie in 0\.\.5, got 2\.\.1099511627776"),
     (torch.tensor([5.0, 2.0, 2.0]), r"lengths must be integers of shape \(3,\), got torch.float32"),
     (torch.tensor([True, True, True]), r"lengths must be integers of .* got torch.bool"),
     (torch.tensor([5, 2]), r"lengths must be integers of shape \(3,\), got .* shape \(2,\)"),

@@ -185,9 +185,14 @@ def test_hooks_move_with_their_handles() -> None:
     model(torch.randn(T, N, D))
     model.load_state_dict(model.state_dict())
     assert seen == [model[0], model[0]]
+    ltlstm.revert_(model)
+    gc.collect()
+    model(torch.randn(T, N, D))
+    model.load_state_dict(model.state_dict())
+    assert seen[2:] == [model[0], model[0]] and type(model[0]) is nn.LSTM
     handle.remove()
     model(torch.randn(T, N, D))
-    assert len(seen) == 2
+    assert len(seen) == 4
 
 
 def weight_norm(module: nn.Module) -> None:

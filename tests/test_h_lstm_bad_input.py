@@ -57,11 +57,11 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
         lambda: HLSTMCell(D, H)(torch.randn(1, N, D)),
     ),
     "features of the cell": (
-        RuntimeError, "HLSTMCell: input must have 3 features, got 4",
+        RuntimeError, "input has inconsistent input_size: got 4 expected 3",
         lambda: HLSTMCell(D, H)(torch.randn(N, D + 1)),
     ),
     "c of the cell": (
-        RuntimeError, r"HLSTMCell: c must have shape \(4, 6\), got \(4, 7\)",
+        RuntimeError, "hidden1 has inconsistent hidden_size: got 7, expected 6",
         lambda: HLSTMCell(D, H)(torch.randn(N, D), (torch.randn(N, H), torch.randn(N, H + 1))),
     ),
     "no gate layer": (

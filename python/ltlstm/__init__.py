@@ -5,7 +5,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ltlstm import autograd as autograd  # registers the operators' derivatives
 from ltlstm import functional, reference, sparsity
-from ltlstm.convert import ConvertReport, convert_, convert_report, patch_torch
+from ltlstm.convert import (
+    ConvertReport,
+    convert_,
+    convert_report,
+    patch_torch,
+    revert_,
+    revert_report,
+)
 from ltlstm.modules import (
     HLSTM,
     LSTM,
@@ -40,6 +47,8 @@ __all__ = [
     "functional",
     "patch_torch",
     "reference",
+    "revert_",
+    "revert_report",
     "sparsity",
     "use_backend",
 ]

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nn.LSTM becomes ltlstm.LSTM in a model (convert_) or in the code of others (patch_torch)."""
+"""nn.LSTM becomes ltlstm.LSTM, and back, in a model; patch_torch: in code that builds its own."""
 
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from ltlstm.modules.foreign import obstacle, twin
+from ltlstm.modules.foreign import obstacle, torch_twin, twin
 from ltlstm.modules.lstm import LSTM
 from ltlstm.modules.recurrent import TorchLSTM
 
@@ -25,7 +26,7 @@ class Skipped(NamedTuple):
 
 
 class ConvertReport(NamedTuple):
-    """What ``convert_`` would do to a model, by the names of its modules."""
+    """What ``convert_`` or ``revert_`` would do to a model, by the names of its modules."""
 
     convertible: list[str]
     skipped: list[Skipped]
@@ -36,16 +37,7 @@ def convert_report(model: nn.Module, *, filter_fn: Filter | None = None) -> Conv
 
     After ``convert_`` its ``skipped`` are those that are left.
     """
-    report = ConvertReport([], [])
-    for name, module in model.named_modules(remove_duplicate=False):
-        if not _is_lstm(module) or not (filter_fn is None or filter_fn(module, name)):
-            continue
-        reason = obstacle(module, TorchLSTM)
-        if reason is None:
-            report.convertible.append(name)
-        else:
-            report.skipped.append(Skipped(name, reason))
-    return report
+    return _report(model, TorchLSTM, filter_fn)
 
 
 def convert_(
@@ -64,29 +56,76 @@ def convert_(
     What cannot be replaced (a subclass of nn.LSTM, TorchScript, a module with a forward of its own
     or compiled in place) is left, with a UserWarning that names it; :func:`convert_report` lists
     it. nn.LSTMCell, and LSTMs that the model keeps elsewhere than in submodules, are not looked at.
+    :func:`revert_` is the way back.
     """
-    report = convert_report(model, filter_fn=filter_fn)
+
+    def make(old: nn.Module) -> nn.Module:
+        made = twin(old, LSTM, move=True)
+        made.backend = backend
+        return made
+
+    return _replace("convert_", model, convert_report(model, filter_fn=filter_fn), make)
+
+
+def revert_report(model: nn.Module, *, filter_fn: Filter | None = None) -> ConvertReport:
+    """Which ltlstm.LSTMs of the model ``revert_`` would replace, and which it would skip, and why.
+
+    After ``revert_`` its ``skipped`` are those that are left.
+    """
+    return _report(model, LSTM, filter_fn)
+
+
+def revert_(model: nn.Module, *, filter_fn: Filter | None = None) -> nn.Module:
+    """Replaces every ltlstm.LSTM inside the model, in place, by an nn.LSTM; returns the model.
+
+    The inverse of :func:`convert_`, for tools that ask for nn.LSTM itself, such as
+    ``torch.ao.quantization.quantize_dynamic(model, {nn.LSTM})``. What stays, ``filter_fn`` and the
+    warning are as there; a backend is not kept. Other modules of this package have no counterpart
+    in torch.nn and are not looked at.
+    """
+    report = revert_report(model, filter_fn=filter_fn)
+    return _replace("revert_", model, report, partial(torch_twin, move=True))
+
+
+def _report(
+    model: nn.Module, expected: type[nn.RNNBase], filter_fn: Filter | None
+) -> ConvertReport:
+    report = ConvertReport([], [])
+    for name, module in model.named_modules(remove_duplicate=False):
+        if not _is(module, expected) or not (filter_fn is None or filter_fn(module, name)):
+            continue
+        reason = obstacle(module, expected)
+        if reason is None:
+            report.convertible.append(name)
+        else:
+            report.skipped.append(Skipped(name, reason))
+    return report
+
+
+def _is(module: nn.Module, expected: type[nn.RNNBase]) -> bool:
+    if isinstance(module, torch.jit.ScriptModule):  # one of nn.LSTM: ours is not scripted
+        return expected is TorchLSTM and module.original_name == "LSTM"
+    return isinstance(module, expected)
+
+
+def _replace(
+    op: str, model: nn.Module, report: ConvertReport, make: Callable[[nn.Module], nn.Module]
+) -> nn.Module:
+    """Every convertible module by what ``make`` makes of it; a warning for what is skipped."""
     # All found before any changes: a parent that occurs twice would give what was made of a child.
     found = [(name, model.get_submodule(name)) for name in report.convertible]
-    made: dict[nn.Module, LSTM] = {}
+    made: dict[nn.Module, nn.Module] = {}
     for name, old in found:
         if old not in made:
-            made[old] = twin(old, LSTM, move=True)
-            made[old].backend = backend
+            made[old] = make(old)
         if old is model:
             return made[old]
         parent, _, child = name.rpartition(".")
         model.get_submodule(parent)._modules[child] = made[old]
     if report.skipped:
         listed = "; ".join(f"{s.name or 'the model'}: {s.reason}" for s in report.skipped)
-        warnings.warn(f"convert_: left as they are: {listed}", UserWarning, stacklevel=2)
+        warnings.warn(f"{op}: left as they are: {listed}", UserWarning, stacklevel=3)
     return model
-
-
-def _is_lstm(module: nn.Module) -> bool:
-    if isinstance(module, torch.jit.ScriptModule):
-        return module.original_name == "LSTM"
-    return isinstance(module, TorchLSTM)
 
 
 # Not torch.nn.modules.rnn: pickle looks nn.LSTM up there.

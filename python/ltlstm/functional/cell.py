@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from ltlstm.functional.checks import check_pair
 from ltlstm.functional.layer_lane import pointwise_cell
 from ltlstm.functional.problem import python_only
 from ltlstm_kernels.backend import Asked, choose
@@ -52,8 +53,7 @@ def _state(
     input: Tensor, hx: tuple[Tensor, Tensor], w_ih: Tensor, w_hh: Tensor
 ) -> tuple[Tensor, Tensor]:
     """hx, of shapes that would broadcast to nothing else."""
-    if not isinstance(hx, tuple | list) or len(hx) != 2:
-        raise TypeError(f"lstm_cell: hx must be (h, c), got a {type(hx).__name__}")
+    check_pair("lstm_cell", hx, of="lstm_cell")
     N, H = input.shape[0], w_hh.shape[-1]
     for name, tensor, shape in (
         ("input", input, (N, w_ih.shape[-1])), ("h", hx[0], (N, H)), ("c", hx[1], (N, H)),

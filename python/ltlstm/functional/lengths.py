@@ -11,8 +11,9 @@ class Packing(NamedTuple):
     """Where the rows of padded data (T, N) lie in packed data (S,).
 
     Packed rows are ordered by falling length, as in a PackedSequence. Eagerly S is the sum of the
-    lengths. Under torch.compile and torch.export a size must not depend on values: there what lies
-    past the end of each row is packed as a row of its own, so that S = T*N, and M = 2N rows.
+    lengths, and a row of no steps is none of the M packed rows. Under torch.compile and
+    torch.export a size must not depend on values: there what lies past the end of each row is
+    packed as a row of its own, so that S = T*N, and M = 2N rows.
     """
 
     batch_sizes: Tensor  # (T,) on the CPU
@@ -41,10 +42,10 @@ class Packing(NamedTuple):
             state = torch.cat([state, torch.zeros_like(state)], dim=1)
         return state.index_select(1, self.order)
 
-    def unpack_state(self, state: Tensor) -> Tensor:
-        """(K, M, F) -> (K, N, F)."""
-        rows = self.order.argsort()[: self.valid.shape[1]]
-        return state.index_select(1, rows)
+    def unpack_state(self, state: Tensor, given: Tensor) -> Tensor:
+        """(K, M, F) -> (K, N, F); a row that was not packed keeps the state it was given."""
+        whole = torch.cat([given, given], dim=1) if self._complete else given
+        return whole.index_copy(1, self.order, state)[:, : self.valid.shape[1]]
 
     @property
     def _complete(self) -> bool:
@@ -53,7 +54,7 @@ class Packing(NamedTuple):
 
 
 def packing(lengths: Tensor, T: int, complete: bool) -> Packing:
-    """lengths (N,) on any device, in any order; ``complete`` asks for sizes free of values."""
+    """lengths (N,), each from 0 to T, on any device; ``complete`` asks for sizes free of values."""
     N = lengths.shape[0]
     time = torch.arange(T, device=lengths.device)[:, None]
     valid = time < lengths
@@ -70,5 +71,7 @@ def packing(lengths: Tensor, T: int, complete: bool) -> Packing:
         frames = places.flatten()[(~alive).flatten().argsort(stable=True)[: T * N]]
     else:
         frames = places[alive]
-        batch_sizes = batch_sizes[batch_sizes > 0]  # torch's own LSTM takes no empty step
+        # torch's own LSTM takes no empty step, unless it is all there is, and no row without one.
+        batch_sizes = batch_sizes[: max(int((batch_sizes > 0).sum()), 1)]
+        order = order[: int(batch_sizes[0])]
     return Packing(batch_sizes, frames, order, valid)

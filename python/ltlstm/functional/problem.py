@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 
+from ltlstm.functional.checks import check_pair, check_reset, require_tensor
 from ltlstm_kernels.measured import Sizes
 from ltlstm_kernels.plan import Shape
 
@@ -149,8 +150,10 @@ def python_only(tensors: Sequence[Tensor]) -> str | None:
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation is active"
     for tensor in tensors:
-        if type(tensor) not in _PLAIN:
-            return f"{type(tensor).__name__} is a tensor subclass"
+        kind = type(tensor)
+        # A class that only has a __torch_function__ gets the operator as one function, from torch.
+        if kind not in _PLAIN and kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            return f"{kind.__name__} is a tensor subclass with a __torch_dispatch__ of its own"
     return None
 
 
@@ -183,8 +186,7 @@ def initial_state(
         # Not int(batch_sizes[0]): torch.jit.trace would keep its value.
         N = input.shape[1] if batch_sizes is None else batch_sizes[0]
         return input.new_zeros(states, N, P), input.new_zeros(states, N, H)
-    if len(hx) != 2:
-        raise RuntimeError("lstm expects two hidden states")  # nn.LSTM's text
+    check_pair(op, hx)
     h0, c0 = hx
     N = input.shape[1] if batch_sizes is None else h0.shape[1]
     for name, state, width in (("h0", h0, P), ("c0", c0, H)):
@@ -193,11 +195,6 @@ def initial_state(
                 f"{op}: {name} must have shape {(states, N, width)}, got {tuple(state.shape)}"
             )
     return h0, c0
-
-
-def require_tensor(op: str, name: str, value: object) -> None:
-    if value is not None and not isinstance(value, Tensor):
-        raise TypeError(f"{op}: {name} must be a Tensor or None, got a {type(value).__name__}")
 
 
 def check(p: Problem, tensors: Sequence[Tensor], autocast: bool) -> None:
@@ -216,17 +213,9 @@ def check(p: Problem, tensors: Sequence[Tensor], autocast: bool) -> None:
                 f"{p.op}: batch_sizes must be int64 of shape (T,) on the CPU, got {sizes.dtype} of "
                 f"shape {tuple(sizes.shape)} on {sizes.device}"
             )
-    require_tensor(p.op, "reset", p.reset)
     require_tensor(p.op, "lengths", p.lengths)
-    if p.reset is not None and (
-        p.reset.dtype != torch.bool
-        or p.reset.shape != p.input.shape[:-1]
-        or p.reset.device != device
-    ):
-        raise ValueError(
-            f"{p.op}: reset must be bool of shape {tuple(p.input.shape[:-1])} on {device}, got "
-            f"{p.reset.dtype} of shape {tuple(p.reset.shape)} on {p.reset.device}"
-        )
+    if p.reset is not None:
+        check_reset(p.op, p.reset, p.input)
     if p.lengths is not None:
         if p.batch_sizes is not None:
             raise ValueError(f"{p.op}: lengths must be None for packed input, got a tensor")
@@ -277,8 +266,8 @@ def check_values(p: Problem) -> None:
     """The values of lengths and batch_sizes: a look that no trace and no transform can take."""
     if p.lengths is not None and p.lengths.numel():
         T, least, most = p.input.shape[0], int(p.lengths.min()), int(p.lengths.max())
-        if least < 1 or most > T:
-            raise ValueError(f"{p.op}: lengths must lie in 1..{T}, got {least}..{most}")
+        if least < 0 or most > T:
+            raise ValueError(f"{p.op}: lengths must lie in 0..{T}, got {least}..{most}")
     if p.batch_sizes is not None:
         sizes, S, N = p.batch_sizes.tolist(), p.input.shape[0], p.c0.shape[1]
         falling = all(above >= below for above, below in zip(sizes, sizes[1:], strict=False))

@@ -116,7 +116,7 @@ def _packed(p: Problem, compute: Compute, traced: bool) -> Result:
         return None if x is None else k.unpack(x)
 
     return Result(
-        k.unpack(r.output), k.unpack_state(r.h_n), k.unpack_state(r.c_n),
+        k.unpack(r.output), k.unpack_state(r.h_n, p.h0), k.unpack_state(r.c_n, p.c0),
         unpack(r.hidden), unpack(r.cells), unpack(r.g), unpack(r.m),
     )  # fmt: skip
 

@@ -48,9 +48,9 @@ def lstm(
             dirs*P), w_hh (4H, P), [b_ih, b_hh (4H)], [w_hr (P, H)], [peephole (3, H)]``; gate
             order i, f, g, o; the rows of a peephole are i, f, o.
         dropout: rate on the outputs of all layers but the last, while ``training``.
-        lengths: (N,) integers in 1..T, on any device, in any order. Output and states are zero
-            past the end of a row; h_n and c_n are those of its last step. Values are checked
-            in eager calls only.
+        lengths: (N,) integers in 0..T, on any device, in any order. Output and states are zero
+            past the end of a row; h_n and c_n are those of its last step, or hx where it has none.
+            Values are checked in eager calls only.
         reset: bool (T, N), or (S,): the state is zero before that step.
         return_states: also return :class:`LSTMStates`.
         backend: one of ``auto, cuda, triton, cpu, aten, reference``; None is what ``use_backend``

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One time step: ltlstm.LSTMCell, a drop-in for nn.LSTMCell, and LTLSTMCell, of a whole stack."""
 
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ltlstm import functional
+from ltlstm.modules.cell_input import batched_cell_input
 from ltlstm.modules.leaf import Leaf
 from ltlstm.modules.recurrent import State, parameters_of
 from ltlstm.modules.trajectory import Trajectory
@@ -44,35 +44,14 @@ class LSTMCell(Leaf, nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: State | None = None) -> State:
         """The next ``(h, c)``."""
-        weights = parameters_of(self, _CELL_NAMES)
-        if not self._fits(input, hx, weights[0]):
-            return nn.LSTMCell.forward(cast(nn.LSTMCell, self), input, hx)  # raises in its words
         batched = input.dim() == 2
-        if not batched:
-            input = input.unsqueeze(0)
-            hx = None if hx is None else (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
+        input, hx = batched_cell_input("LSTMCell", input, hx, self.input_size, self.hidden_size)
         if hx is None:
             zeros = input.new_zeros(input.shape[0], self.hidden_size)
             hx = (zeros, zeros)
+        weights = parameters_of(self, _CELL_NAMES)
         h, c = functional.lstm_cell(input, hx, *weights, backend=self.backend)
         return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
-
-    def _fits(self, input: Tensor, hx: State | None, like: Tensor) -> bool:
-        if input.dim() not in (1, 2):
-            return False
-        shape, dtype, device = input.shape, like.dtype, like.device
-        if shape[-1] != self.input_size:
-            return False
-        dtypes: tuple[torch.dtype, ...] = (dtype,)
-        if torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(device.type):
-            dtypes += (torch.float32, torch.bfloat16, torch.float16)
-        if input.dtype not in dtypes or input.device != device:
-            return False
-        state = (*shape[:-1], self.hidden_size)
-        for t in () if hx is None else hx:
-            if t.shape != state or t.dtype not in dtypes or t.device != device:
-                return False
-        return True
 
 
 class LTLSTMCell(Trajectory):

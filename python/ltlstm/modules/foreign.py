@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from ltlstm.modules.recurrent import TorchLSTM
+
 
 def obstacle(module: nn.Module, expected: type[nn.Module]) -> str | None:
     """Why this module is not plainly an ``expected``, so that another class would lose something.
@@ -48,4 +50,12 @@ def twin(module: nn.Module, cls: type[nn.RNNBase], move: bool) -> Any:
     for key, hook in hooks.items():
         if hook.with_module:
             hooks[key] = type(hook)(hook.hook, made)
+    return made
+
+
+def torch_twin(module: nn.Module, move: bool) -> nn.LSTM:
+    """The nn.LSTM with all that an ltlstm.LSTM holds, but its backend."""
+    made = twin(module, TorchLSTM, move)
+    for name in ("backend", "__module__"):
+        vars(made).pop(name, None)
     return made

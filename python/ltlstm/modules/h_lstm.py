@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ltlstm import functional
 from ltlstm.functional.h_lstm import slope_of
+from ltlstm.modules.cell_input import batched_cell_input
 from ltlstm.modules.compiled import Frozen, frozen
 from ltlstm.modules.gates import GateMLPs
 from ltlstm.modules.leaf import Leaf
@@ -178,8 +179,7 @@ class HLSTMCell(Leaf, GateMLPs):
 
     Parameters, buffers and attributes: HLSTM's, with no ``_l{k}`` in their names.
 
-    Raises what nn.LSTMCell raises for input of another rank; TypeError, ValueError, RuntimeError as
-    HLSTM.
+    Raises what nn.LSTMCell raises, in its words; TypeError, ValueError, RuntimeError as HLSTM.
 
     arXiv 1805.11797. Equivalent to one step of :func:`ltlstm.functional.h_lstm`.
     """
@@ -222,35 +222,15 @@ class HLSTMCell(Leaf, GateMLPs):
 
     def forward(self, input: Tensor, hx: State | None = None) -> State:
         """The next ``(h, c)``."""
-        self._check(input, hx)
         batched = input.dim() == 2
-        x, state = (input, hx) if batched else (input.unsqueeze(0), None)
-        if hx is not None:
-            state = (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
-            state = state if batched else (state[0].unsqueeze(0), state[1].unsqueeze(0))
+        input, hx = batched_cell_input("HLSTMCell", input, hx, self.input_size, self.hidden_size)
+        state = None if hx is None else (hx[0].unsqueeze(0), hx[1].unsqueeze(0))
         _, (h, c) = functional.h_lstm(
-            x.unsqueeze(0), state, self._time_weights(), compiled=self._compiled(),
+            input.unsqueeze(0), state, self._time_weights(), compiled=self._compiled(),
             bias=self.bias is not None, gate_dropout=self.gate_dropout, activation=self.activation,
             training=self.training, backend=self.backend,
         )  # fmt: skip
         return (h[0], c[0]) if batched else (h[0, 0], c[0, 0])
-
-    def _check(self, input: Tensor, hx: State | None) -> None:
-        """What would else be told of the shapes that forward makes of these."""
-        if input.dim() not in (1, 2):
-            raise ValueError(
-                f"HLSTMCell: Expected input to be 1D or 2D, got {input.dim()}D instead"
-            )
-        if input.shape[-1] != self.input_size:
-            raise RuntimeError(
-                f"HLSTMCell: input must have {self.input_size} features, got {input.shape[-1]}"
-            )
-        expected = (*input.shape[:-1], self.hidden_size)
-        for name, state in zip("hc", hx or (), strict=False):
-            if state.shape != expected:
-                raise RuntimeError(
-                    f"HLSTMCell: {name} must have shape {expected}, got {tuple(state.shape)}"
-                )
 
     def extra_repr(self) -> str:
         s = f"{self.input_size}, {self.hidden_size}"

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ltlstm import functional
-from ltlstm.modules.foreign import obstacle, twin
+from ltlstm.modules.foreign import obstacle, torch_twin, twin
 from ltlstm.modules.recurrent import Recurrent, State, TorchLSTM
 from ltlstm_kernels import ops
 
@@ -29,8 +29,8 @@ class LSTM(Recurrent):
     num_layers * (2 if bidirectional else 1), W = P * (2 if bidirectional else 1):
         input: (T, N, D), with batch_first (N, T, D), unbatched (T, D), or a PackedSequence.
         hx: ``(h_0, c_0)``, (K, N, P) and (K, N, H), unbatched (K, P) and (K, H); default zeros.
-        lengths: (N,) integers in 1..T, on any device, in any order: output is zero past the end
-            of a row, h_n and c_n are those of its last step.
+        lengths: (N,) integers in 0..T, on any device, in any order: output is zero past the end
+            of a row, h_n and c_n are those of its last step, or as given where there is none.
         reset: bool (T, N), with batch_first (N, T), unbatched (T,): the state is zero before that
             step; the reverse direction clears as it crosses.
         output: as input, with W features; a PackedSequence for a PackedSequence.
@@ -67,10 +67,7 @@ class LSTM(Recurrent):
         reason = obstacle(self, LSTM)
         if reason is not None:
             raise TypeError(f"to_torch: the module must be an ltlstm.LSTM, but {reason}")
-        made = twin(self, TorchLSTM, move=False)
-        for name in ("backend", "__module__"):
-            vars(made).pop(name, None)
-        return made
+        return torch_twin(self, move=False)
 
     _operator_of = "lstm"
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ltlstm.functional.checks import check_pair, check_reset, require_tensor
 from ltlstm.functional.direct import is_direct, may_be_direct
-from ltlstm.functional.problem import Flags, require_tensor
+from ltlstm.functional.problem import Flags
 from ltlstm.modules.leaf import Leaf
 from ltlstm_kernels.capture import is_captured
 
@@ -177,13 +178,13 @@ class Recurrent(Leaf, nn.RNNBase):
         lengths: Tensor | None = None, reset: Tensor | None = None, return_states: bool = False,
     ) -> tuple[Any, ...]:  # fmt: skip
         """``compute``, which is time-major and batched, in the caller's form."""
-        if self._refused(input, hx):
-            return TorchLSTM.forward(self._as_lstm, input, hx)  # raises
+        hx = _batched(input, hx)
         batched = input.dim() == 3
+        if reset is not None:
+            check_reset(type(self).__name__, reset, input)
         if not batched:
             batch_dim = 0 if self.batch_first else 1
             input = input.unsqueeze(batch_dim)
-            hx = None if hx is None else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
             reset = None if reset is None else reset.unsqueeze(batch_dim)
             if lengths is not None:
                 raise ValueError(
@@ -224,22 +225,13 @@ class Recurrent(Leaf, nn.RNNBase):
         N = shape[0 if self.batch_first else 1]
         return hx[0].shape == (states, N, self.proj_size or H) and hx[1].shape == (states, N, H)
 
-    def _refused(self, input: Tensor, hx: State | None) -> bool:
-        """What nn.LSTM does not leave to its checks: ranks that do not fit."""
-        dim = input.dim()
-        if dim not in (2, 3):
-            return True
-        for state in () if hx is None else hx:
-            if state.dim() != dim:
-                return True
-        return False
-
     def _forward_packed(
         self, input: PackedSequence, hx: State | None, return_states: bool
     ) -> tuple[Any, ...]:
         data, batch_sizes, sorted_indices, unsorted_indices = input
         self.check_input(data, batch_sizes)
         if hx is not None:
+            check_pair(type(self).__name__, hx)
             hx = _reordered(hx, sorted_indices)
             if not is_captured():  # a look at batch_sizes would break the graph
                 self.check_forward_args(data, hx, batch_sizes)
@@ -258,6 +250,21 @@ class Recurrent(Leaf, nn.RNNBase):
     def extra_repr(self) -> str:
         s = super().extra_repr()
         return s if self.backend is None else f"{s}, backend={self.backend!r}"
+
+
+def _batched(input: Tensor, hx: State | None) -> State | None:
+    """hx with a batch dimension. Raises, in nn.LSTM's words, for ranks that do not fit."""
+    dim = input.dim()
+    if dim not in (2, 3):
+        raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {dim}D instead")
+    if hx is None:
+        return None
+    if hx[0].dim() != dim or hx[1].dim() != dim:
+        raise RuntimeError(
+            f"For {'batched 3-D' if dim == 3 else 'unbatched 2-D'} input, hx and cx should also be "
+            f"{dim}-D but got ({hx[0].dim()}-D, {hx[1].dim()}-D) tensors"
+        )
+    return hx if dim == 3 else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
 
 
 def _reordered(hx: State, rows: Tensor | None) -> State:
