@@ -4,6 +4,6 @@ timed.
 
 groups.py says what is measured and what is aimed at, contenders.py what stands beside what,
 timing.py how it is timed, bounds.py what the machine allows, run.py puts them together and
-record.py keeps the result; report.py, plots.py and measured.py read what was kept. gpu.py and what
-begins with gpu_ do the same on a GPU, stage by stage, with timing.py and record.py.
+record.py keeps the result; report.py, plots.py and measured.py read what was kept. gpu/ does the
+same on a GPU, stage by stage, with timing.py and record.py.
 """

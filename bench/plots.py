@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plots of the results, as PNG: speed-up over sizes and steps, time by depth, the lanes' trace."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def gpu(rows: Sequence[Row]) -> Figure | None:
             lines = {
                 "ltlstm, backend cuda": [step_us(row) for row in here],
                 TORCH: [step_us(row, TORCH) for row in here],
-                "modelled": [1e6 * row["bound"] / row["case"]["T"] for row in here],
+                "modelled": [1e6 * (row["bound"] or math.nan) / row["case"]["T"] for row in here],
             }
             for k, (name, times) in enumerate(lines.items()):
                 style = {"color": _COLOURS[k], "marker": _MARKERS[k]}

@@ -12,10 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import ltlstm
-
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -53,10 +49,18 @@ def _onnxruntime() -> str | None:
         return None
 
 
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def facts() -> dict[str, Any]:
     """The machine, the versions and the commit, as every line carries them."""
+    import torch  # here: what only keeps lines starts without it
+
+    import ltlstm
+
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": now(),
         "commit": _commit(),
         "ltlstm": ltlstm.__version__,
         "torch": torch.__version__,
@@ -86,6 +90,11 @@ def kept(folder: Path, gpu: bool) -> list[dict[str, Any]]:
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["group"], row["name"], row["mode"], row["threads"]
+
+
+def last(path: Path) -> dict[str, Any]:
+    """The line that was appended last."""
+    return json.loads(path.read_text().splitlines()[-1])
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import gpu_rows, record, trace
+from bench import record, trace
 from bench import tables as printed
+from bench.gpu import rows as gpu_rows
 from bench.groups import AUTO, CPU, GROUPS
 from bench.tables import Table
 from ltlstm import files
@@ -49,6 +50,10 @@ def _error(row: Row, name: str) -> str:
     return f"{row['errors'][name]:.0e}" if name in row["errors"] else ""
 
 
+def _bound(row: Row) -> str:
+    return f"{1e6 * row['bound'] / row['case']['T']:.2f}" if row["bound"] is not None else ""
+
+
 def _label(row: Row) -> str:
     return row["name"] + ("" if row["mode"] == "forward" else f" {row['mode']}")
 
@@ -63,7 +68,7 @@ def group_table(title: str, rows: Sequence[Row]) -> Table:
     header += ["error", *(f"error {peer}" for peer in compared)]
     body = [
         [_label(row), str(row["threads"]), _auto(row), f"{step_us(row):.2f}"]
-        + [f"{1e6 * row['bound'] / row['case']['T']:.2f}", *(_ratio(row, peer) for peer in peers)]
+        + [_bound(row), *(_ratio(row, peer) for peer in peers)]
         + [_error(row, name) for name in (ours, *compared)]
         for row in rows
     ]

@@ -76,14 +76,9 @@ def measure(row: Row, threads: Sequence[int], seconds: float) -> Iterator[dict[s
                 "auto": contenders.chosen(row, d),
                 "bound": bounds.bound(row, count),
                 "errors": errors,
-                "seconds": {name: _seconds(t) for name, t in timings.items()},
+                "seconds": {name: t.line for name, t in timings.items()},
                 "targets": _targets(row, count, timings),
             }
-
-
-def _seconds(t: timing.Timing) -> dict[str, Any]:
-    samples = [float(f"{s:.4g}") for s in t.samples]
-    return {"median": t.median, "minimum": t.minimum, "samples": samples}
 
 
 def _targets(row: Row, threads: int, timings: dict[str, timing.Timing]) -> list[dict[str, Any]]:

@@ -48,6 +48,12 @@ class Timing:
     def steady(self) -> bool:
         return self.median <= STEADY * self.minimum
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """As a result keeps it."""
+        samples = [float(f"{s:.4g}") for s in self.samples]
+        return {"median": self.median, "minimum": self.minimum, "samples": samples}
+
 
 def measure(
     calls: Mapping[str, Call],

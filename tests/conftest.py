@@ -5,6 +5,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 # cuBLAS is deterministic only with a workspace of fixed size, named before CUDA starts.
@@ -14,10 +15,14 @@ import hypothesis
 import pytest
 import torch
 
+import default_device
 import emulated_run
 from dry_target import target  # noqa: F401  (a fixture)
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+# Of the files and tests that run on kernels of CUDA, emulated or on a GPU.
+CUDA_KERNELS = emulated_run.ASKED or default_device.ASKED
 
 REASONS = pytest.StashKey[Counter[str]]()
 # Minutes on one processor each: begun first, so that none is waited for alone at the end.
@@ -38,6 +43,7 @@ hypothesis.settings.load_profile("ltlstm")
 
 def pytest_report_header() -> str:
     on = "emulated kernels" if emulated_run.ASKED else f"devices {DEVICES}"
+    on += f", of which {default_device.ASKED} stands for all" * bool(default_device.ASKED)
     return f"torch {torch.__version__}, {on}, threads {torch.get_num_threads()}"
 
 
@@ -50,7 +56,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     others = collection_path.match("test_*.py") and collection_path.name not in emulated_run.FILES
-    return True if emulated_run.ASKED and others else None
+    return True if CUDA_KERNELS and others else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -67,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _reason_against(item: pytest.Item) -> str | None:
     if item.get_closest_marker("gpu") and "cuda" not in DEVICES:
         return "no CUDA device"
-    return emulated_run.reason_against(item) if emulated_run.ASKED else None
+    return emulated_run.reason_against(item) if CUDA_KERNELS else None
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
@@ -84,6 +90,12 @@ def repeatable():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def on_the_default_device() -> Iterator[None]:
+    with default_device.in_its_place() if default_device.ASKED else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

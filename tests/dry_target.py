@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from bench.gpu_target import Target
+from bench.gpu.target import Target
 
 
 @pytest.fixture
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
     monkeypatch.setattr(Target, "facts", lambda self: {"emulated": True, "processor": "none"})
-    return Target(tmp_path, quick=True, emulated=True)
+    folders = [tmp_path / name for name in ("out", "logs", "scratch", "prepared")]
+    for folder in folders:
+        folder.mkdir()
+    out, files, scratch, prepared = folders
+    return Target(out, quick=True, emulated=True, files=files, scratch=scratch, prepared=prepared)
 
 
 def lines(target: Target) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 
 The CUDA operators on emulated kernels stand in the place of the CPU's (emulated_library.py), and
 half types are computed as on a GPU. Here, and nowhere else, stands which tests run so and why the
-others of their files do not. One that runs without calling the emulated library fails.
+others of their files do not. One that runs without calling the emulated library fails. The same
+tests run on a GPU (default_device.py).
 """
 
 import os

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/gpu.sh without a GPU: what runs to its end, what is kept, what the exit status tells.
+"""The stages of bench/gpu.sh that check and measure: what is kept, and what a failure costs.
 
 The stages that call our operators are called here with the CPU's own, which are quicker.
 """
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,110 +12,60 @@ from typing import Any
 import pytest
 import torch
 
-from bench import gpu, gpu_checks, gpu_grid, gpu_peers, gpu_report, gpu_target, gpu_wrappers, record
-from bench.gpu import Stage
-from bench.gpu_rows import DRY_ROWS, GROUPS, OURS
-from bench.gpu_target import Target
+from bench import record
+from bench.gpu import cudnn, device, grid, library, parity, peers, profile, report, sanitize
+from bench.gpu.rows import DRY_LANES, DRY_ROWS, FIRST, GROUPS, LT_LSTM, OURS, is_first
+from bench.gpu.target import Target
 from bench.groups import TORCH
 from dry_target import lines
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def test_the_command_runs_to_its_end_and_tells_what_failed(tmp_path: Path) -> None:
-    """The script itself, with stages that need no emulated library, and one that fails."""
-    code = (
-        "import sys; from bench import gpu; keep = ('wrappers', 'ceilings', 'synccheck'); "
-        "gpu.STAGES = {name: gpu.STAGES[name] for name in keep}; "
-        "gpu.STAGES['fails'] = gpu.Stage(lambda target: 1 / 0, 60, ours=False); "
-        "gpu.BUDGET = 900; "  # a busy machine is no failure
-        "sys.exit(gpu.main(sys.argv[1:]))"
-    )
-    (tmp_path / "bin").mkdir()
-    python = tmp_path / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -c "{code}" "$@"\n')
-    python.chmod(0o755)
-    run = subprocess.run(
-        ["bash", str(ROOT / "bench" / "gpu.sh"), "out", "--emulated"], cwd=tmp_path,
-        capture_output=True, text=True, env={**os.environ, "PYTHON": str(python)},
-    )  # fmt: skip
-    target = Target(tmp_path / "out", quick=False, emulated=True)
-    stages = {line["stage"]: line for line in lines(target) if "stage" in line}
-    assert list(stages) == ["wrappers", "ceilings", "synccheck", "fails"], run.stderr
-    assert stages["wrappers"]["ok"], stages["wrappers"]["error"]
-    assert stages["ceilings"]["ok"] and stages["synccheck"]["skipped"]
-    assert stages["fails"]["error"] == "ZeroDivisionError: division by zero"
-    assert run.returncode == 1
-    assert run.stdout.splitlines()[-1] == "failed: fails"
-    for name in ("commit", "torch", "processor", "time", "emulated"):
-        assert name in stages["ceilings"]
+from sanitizers.builds import COMPILER, must
 
 
-def test_wrong_arguments_are_refused() -> None:
-    script = ROOT / "bench" / "gpu.sh"
-    assert os.access(script, os.X_OK)
-    for arguments in ([], ["--quick"]):
-        run = subprocess.run([script, *arguments], capture_output=True, text=True)
-        assert run.returncode == 2 and "usage: bench/gpu.sh OUTDIR" in run.stderr
-
-
-def test_a_stage_that_fails_or_hangs_stops_no_other(
-    target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_gpu = replace(target, emulated=False)
-
-    def program(text: str) -> list[str]:
-        return [sys.executable, "-c", text]
-
-    programs = {
-        "hangs": program("import time; time.sleep(60)"),
-        "dies": program("import os; os.abort()"),
-        "raises": program("raise RuntimeError('told so')"),
-        "works": program("print('fine')"),
-    }
-    real = subprocess.run
-
-    def run(command: list[str], **options: Any) -> Any:
-        return real(programs[command[command.index("--stage") + 1]], **options)
-
-    monkeypatch.setattr(gpu.subprocess, "run", run)
-    stages = {name: Stage(lambda _: None, 1.5 if name == "hangs" else 300) for name in programs}
-    monkeypatch.setattr(gpu, "STAGES", stages)
-    passed = {name: gpu.run_stage(name, on_gpu, 300.0) for name in stages}
-    assert passed == {"hangs": False, "dies": False, "raises": False, "works": True}
-    assert not gpu.run_stage("works", on_gpu, 0.0)
-    errors = [line["error"] for line in lines(target)]
-    assert errors[0] == "took more than 2 s"
-    assert errors[1].startswith("exit status -6")
-    assert errors[2:] == ["exit status 1: RuntimeError: told so", None, "no time left for it"]
-
-
-def test_without_an_emulated_library_a_dry_run_says_so(
-    target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "emulated_library", None)
-    assert not gpu.run_stage("trace", target, 100.0)
+def test_the_library_says_what_it_found(target: Target) -> None:
+    library.library(target)
     (line,) = lines(target)
-    assert line["error"].startswith("RuntimeError: there is no emulated library: ")
+    assert line["libraries"]["_ops_cpu"] is None and line["device"]["capability"] == 90
 
 
-def test_the_library_is_tried_by_a_call(target: Target) -> None:
-    gpu_checks.library(target)
+def test_a_library_that_is_missing_is_named(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = library.ltlstm_kernels.Library(None, "not built")
+    monkeypatch.setattr(library.ltlstm_kernels, "libraries", lambda: {"_ops_cpu": gone})
+    with pytest.raises(RuntimeError, match="library _ops_cpu is missing: not built; build it"):
+        library.library(target)
 
 
-def test_the_stages_fit_the_nine_minutes() -> None:
-    assert gpu.BUDGET < 540
-    assert all(stage.seconds <= 240 for stage in gpu.STAGES.values())
+def test_a_name_that_torch_lacks_is_found(tmp_path: Path) -> None:
+    """Two libraries as they are on a machine: one that wants names, linked with one of them."""
+    (tmp_path / "torch.cpp").write_text('extern "C" int there() { return 1; }\n')
+    (tmp_path / "ours.cpp").write_text(
+        'extern "C" int there();\nextern "C" int gone();\n#pragma weak there\n#pragma weak gone\n'
+        'extern "C" int call() { return there() + (gone ? gone() : 0); }\n'
+    )
+    for name, needs in (("torch", []), ("ours", ["-Wl,--no-as-needed", tmp_path / "libtorch.so"])):
+        flags = [COMPILER, "-shared", "-fPIC", tmp_path / f"{name}.cpp", *needs]
+        must([*flags, "-o", tmp_path / f"lib{name}.so"])
+    names = library.weak_names(tmp_path)
+    assert names == ["gone", "there"]
+    assert library.null_names(tmp_path / "libours.so", names) == ["gone"]
+
+
+def test_the_names_wanted_of_torch_are_read_from_the_sources() -> None:
+    assert {"aoti_torch_get_current_cuda_stream", "aoti_torch_cuda_mm_out"} <= set(
+        library.weak_names()
+    )
 
 
 def test_parity_by_the_rule_of_the_tests(target: Target) -> None:
-    gpu_checks.parity(target)
-    (line,) = lines(target)
-    assert line["failed"] == {} and line["combinations"] >= 19
+    parity.parity(target)
+    found = lines(target)
+    assert len(found) == 6 and all(line["failed"] == {} for line in found)
+    assert sum(line["combinations"] for line in found) >= 19
 
 
 def test_parity_names_what_differs(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = gpu_checks.ltlstm.LSTM
+    right = parity.ltlstm.LSTM
 
     class Wrong(right):
         def forward(self, *arguments: Any, **options: Any) -> Any:
@@ -128,23 +75,74 @@ def test_parity_names_what_differs(target: Target, monkeypatch: pytest.MonkeyPat
     def louder(output: Any) -> Any:
         return output * 1.5 if isinstance(output, torch.Tensor) else output
 
-    monkeypatch.setattr(gpu_checks.ltlstm, "LSTM", Wrong)
-    with pytest.raises(RuntimeError, match=r"^\d+ of \d+ fail; .*: result 0: error"):
-        gpu_checks.parity(target)
-    (line,) = lines(target)
-    assert line["failed"] and not any("bias" in name for name in line["failed"])
+    monkeypatch.setattr(parity.ltlstm, "LSTM", Wrong)
+    with pytest.raises(RuntimeError, match=r"^6 of 6 failed; .*: \d of \d; .*: result 0: error"):
+        parity.parity(target)
+    for line in lines(target):
+        assert line["failed"] and not any("bias" in name for name in line["failed"])
 
 
-@pytest.mark.parametrize("row", DRY_ROWS, ids=lambda row: f"{row.name} {row.mode}")
+def test_every_regime_is_checked(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = parity.check
+
+    def check(*arguments: Any) -> Any:
+        asked.append(parity.os.environ["LTLSTM_CUDA_REGIME"])
+        return real(*arguments)
+
+    monkeypatch.setattr(parity, "check", check)
+    parity.regimes(target)
+    found = {line["name"]: line for line in lines(target)}
+    assert set(asked) == {"block", "cluster", "grid", "streamed"} and len(asked) == len(found)
+    for blocks in (8, 16):
+        assert f"cluster of {blocks}, packed" in found
+        assert f"{blocks} blocks" in found[f"cluster of {blocks}"]["plan"]
+    assert all(line["errors"].keys() == {"ours", "torch"} for line in found.values())
+
+
+class Restless(torch.nn.Module):
+    """Other bits at every call, as a race gives them."""
+
+    def __init__(self, inner: Any, *_: Any, **__: Any) -> None:
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, *arguments: Any) -> Any:
+        output, hx = self.inner(*arguments)
+        self.calls += 1
+        return output + (1e-9 if self.calls % 2 else 0), hx
+
+
+def test_other_bits_in_a_second_run_fail(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = parity.ltlstm.LSTM
+    monkeypatch.setattr(
+        parity.ltlstm, "LSTM", lambda *given, **options: Restless(made(*given, **options))
+    )
+    monkeypatch.setattr(
+        Restless, "load_state_dict", lambda self, state: self.inner.load_state_dict(state)
+    )
+    options = dict.fromkeys(parity.NAMES, False)
+    with pytest.raises(AssertionError, match="result 0 has other bits in the second of two calls"):
+        parity.check(target, torch.float32, parity.Sizes(3, 2, 4, 5), options)
+    with pytest.raises(AssertionError, match="result 1 has other bits in the second of two runs"):
+        grid._same(grid.Call(lambda: (torch.ones(2), torch.rand(2))))
+
+
+@pytest.mark.parametrize("row", [*DRY_ROWS, *DRY_LANES], ids=lambda row: f"{row.name} {row.mode}")
 def test_a_row_is_checked_measured_and_kept(target: Target, row: Any) -> None:
-    found = gpu_grid.measure(row, target, 0.01)
+    profiled = not row.case.packed and row.module == "LSTM"
+    found = grid.measure(row, target, 0.01, profiled)
     assert found["failed"] == {}, found["failed"]
     assert {OURS, TORCH} <= found["seconds"].keys()
     assert len(found["seconds"][OURS]["samples"]) >= 5
     assert 0 < found["bound"] < 1e-3 and found["errors"][OURS] >= 0
     assert all(t["ratio"] > 0 for t in found["targets"])
+    assert found["computes"] == {TORCH: found["dtype"]}
+    if profiled:
+        passes = 1 if row.mode == "forward" else 2
+        assert len(found["recurrence"]) == passes and len(found["kernels"]) > 1
     target.write({"group": "gpu-dry", "time": "", "commit": "", "torch": "", **found})
-    text = gpu_report.summary(target.rows)
+    text = report.summary(target.rows)
     assert row.name in text and "us/step" in text and "a dry run" in text
 
 
@@ -153,20 +151,37 @@ def test_a_contender_that_fails_stands_in_the_row(
 ) -> None:
     broken = replace(target, emulated=False)
     monkeypatch.setattr(Target, "device", "cpu")
-    monkeypatch.setattr(Target, "plan_facts", lambda self: gpu_target.DRY)
-    found = gpu_grid.measure(DRY_ROWS[0], broken, 0.01)
+    monkeypatch.setattr(Target, "need_device", lambda self: None)
+    monkeypatch.setattr(Target, "plan_facts", lambda self: device.dry_facts())
+    found = grid.measure(DRY_ROWS[0], broken, 0.01)
     assert "backend 'cuda' cannot run" in found["failed"][OURS]
     assert found["errors"] == {} and TORCH in found["seconds"]
-    monkeypatch.setattr(gpu_grid, "rows", lambda _: [("gpu-dry", DRY_ROWS[0])])
-    with pytest.raises(RuntimeError, match="ours failed in 1 rows; LSTM T3N2D16H16L1 bfloat16"):
-        gpu_grid.grid(broken)
+    monkeypatch.setattr(grid, "rows_of", lambda *_: [("gpu-dry", row) for row in DRY_ROWS[:2]])
+    with pytest.raises(RuntimeError, match="2 of 2 failed; LSTM T3N2D16H16L1 bfloat16 forward: "):
+        grid.grid(broken)
+    assert len(lines(broken)) == 2
 
 
-def test_the_trace_is_written(target: Target) -> None:
-    gpu_grid.trace(target)
+def test_a_plan_that_fails_costs_its_row_nothing(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_plan(*_: Any) -> Any:
+        raise RuntimeError("no plan")
+
+    monkeypatch.setattr(grid.plan, "make_plan", no_plan)
+    found = grid.measure(DRY_ROWS[0], target, 0.01)
+    assert found["failed"] == {"plan": "RuntimeError: no plan"} and found["bound"] is None
+    assert OURS in found["seconds"] and "error" not in found
+    target.write({"group": "gpu-dry", "time": "", "commit": "", "torch": "", **found})
+    assert "us/step" in report.summary(target.rows)
+
+
+def test_lanes_are_measured_and_traced(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "rows_of", lambda *_: [])
+    grid.lt_lstm(target)
     on, off = lines(target)
-    assert (on["lanes"], off["lanes"]) == (True, False)
-    assert json.loads((target.out / on["file"]).read_text())["traceEvents"]
+    assert (on["name"], off["name"]) == ("lanes on", "lanes off")
+    assert json.loads((target.files / on["file"]).read_text())["traceEvents"]
 
 
 def test_overlap_of_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,27 +191,41 @@ def test_overlap_of_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             events = [{"cat": "kernel", "ts": ts, "dur": dur} for ts, dur in spans]
             Path(path).write_text(json.dumps({"traceEvents": [*events, {"cat": "cpu_op"}]}))
 
-    monkeypatch.setattr(gpu_peers, "_profiled", lambda *_: Profile())
-    found = gpu_peers.overlap(lambda: None, tmp_path / "trace.json", "cpu")
+    monkeypatch.setattr(profile, "profiled", lambda *_: Profile())
+    found = profile.overlap(lambda: None, tmp_path / "trace.json", "cpu")
     assert found == {"span_us": 25, "kernels_us": 25, "both_us": 5}
 
 
-def test_a_wrapper_that_differs_is_named() -> None:
-    one = {"ldmatrix_x2": ["00000001", "0000000f"], "mma_m16n8k16": ["3f800000"]}
-    assert gpu_wrappers.differences(one, one) == []
-    near = {**one, "mma_m16n8k16": ["3f800001"]}
-    assert gpu_wrappers.differences(one, near) == []
-    far = {"ldmatrix_x2": ["00000001", "0000000e"], "mma_m16n8k16": ["3f810000"], "bulk": []}
-    named = gpu_wrappers.differences(one, far)
-    assert [line.partition(" ")[0] for line in named] == ["bulk", "ldmatrix_x2:", "mma_m16n8k16:"]
-    nan = {**one, "mma_m16n8k16": ["7fc00000"]}
-    assert len(gpu_wrappers.differences(one, nan)) == 1
+def test_a_step_is_told_from_a_launch() -> None:
+    def kernels(us: float) -> list[profile.Kernel]:
+        return [profile.Kernel("time_lstm_kernel<Forward>", 1, us), profile.Kernel("gemm", 1, 9.0)]
+
+    (own,) = profile.recurrence(kernels(596.0), kernels(148.0), (512, 64), "cuda")
+    assert own["step_us"] == 1.0 and own["start_us"] == 84.0
+
+
+def test_what_nn_lstm_computes_in_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device.peer_computes(torch.float32, "cuda") == "tf32"
+    with device.without_tf32():
+        assert device.peer_computes(torch.float32, "cuda") == "float32"
+    assert device.peer_computes(torch.float32, "cuda") == "tf32"
+    assert device.peer_computes(torch.bfloat16, "cuda") == "bfloat16"
+    assert device.peer_computes(torch.float32, "cpu") == "float32"
+
+
+def test_graphs_cudnn_and_the_watched_program_run_dry(target: Target) -> None:
+    grid.graphs(target)
+    cudnn.cudnn(target)
+    sanitize.initcheck(target)
+    *found, last = lines(target)
+    assert [line["group"] for line in found] == ["gpu-graphs"] + ["cudnn"] * 4
+    assert last["tool"] == "initcheck" and found[-1]["kernels"]["training"]
 
 
 def test_rows_of_a_gpu_have_tables_of_their_own(target: Target, tmp_path: Path) -> None:
-    from bench import report
+    from bench import report as tables
 
-    found = gpu_grid.measure(DRY_ROWS[0], target, 0.01)
+    found = grid.measure(DRY_ROWS[0], target, 0.01)
     facts = record.facts() | {"processor": "a GPU", "driver": "1", "cuda": "2", "cudnn": "3"}
     group = next(iter(GROUPS))
     record.append(tmp_path / "gpu.jsonl", {**facts, "group": group, **found})
@@ -204,9 +233,11 @@ def test_rows_of_a_gpu_have_tables_of_their_own(target: Target, tmp_path: Path) 
     record.append(tmp_path / "cpu.jsonl", {**facts, "stage": "none"})
     assert record.kept(tmp_path, gpu=False) == []
     (row,) = record.kept(tmp_path, gpu=True)
-    text = "\n".join(table.markdown() for table in report.tables([row]))
+    text = "\n".join(table.markdown() for table in tables.tables([row]))
     assert "cuda us/step" in text and "1x nn.LSTM" in text
-    assert "cuDNN 3" in report.heading([row])
+    assert "cuDNN 3" in tables.heading([row])
+    without = {**row, "bound": None}  # where no plan was made
+    assert "cuda us/step" in "\n".join(t.markdown() for t in tables.tables([without]))
 
 
 def test_the_rows_cover_what_is_claimed() -> None:
@@ -216,3 +247,18 @@ def test_the_rows_cover_what_is_claimed() -> None:
     assert {row.dtype for row in rows} == {torch.bfloat16, torch.float16, torch.float32}
     assert any(row.case.packed for row in rows) and any(row.case.L > 1 for row in rows)
     assert 10 <= sum(row.quick for row in rows) < len(rows) / 2
+
+
+def test_each_row_is_measured_once_and_twelve_come_first(target: Target) -> None:
+    every = replace(target, quick=False, emulated=False)
+    first = grid.rows_of(every, is_first, [])
+    assert len(first) == 12 == 2 * len(FIRST)
+    assert {group for group, _ in first} == {"gpu-forward", "gpu-training"}
+    stages = [first, grid.rows_of(every, LT_LSTM.__contains__, [])]
+    stages.append(grid.rows_of(every, lambda row: not (is_first(row) or row in LT_LSTM), []))
+    measured = [pair for stage in stages for pair in stage]
+    assert len(measured) == sum(len(group.rows) for group in GROUPS.values())
+    assert [row.quick for _, row in stages[2]] == sorted(
+        (row.quick for _, row in stages[2]), reverse=True
+    )
+    assert peers.graphed(grid.Call(lambda: ()), "cpu")() == ()

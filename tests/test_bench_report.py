@@ -11,7 +11,7 @@ import pytest
 
 from bench import __main__ as command
 from bench import measured, record, report
-from bench.gpu_rows import OURS
+from bench.gpu.rows import OURS
 from bench.groups import AUTO, CPU, GROUPS, TARGET_THREADS, TORCH
 from cases import Case
 from ltlstm_kernels.measured import Box, Sizes, aten_is_faster

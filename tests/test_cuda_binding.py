@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map
 
 import ltlstm
-from bench.gpu_target import DRY
+from bench.gpu.device import dry_facts
 from cases import EVERYTHING, Case, arguments
 from emulated_library import OPERATORS, emulated
 from ltlstm_kernels import ops
@@ -206,7 +206,7 @@ def test_everything_at_once(calls: Counter[str]) -> None:
 
 def test_a_production_tiling(calls: Counter[str]) -> None:
     """H=1024, N=16 as the plan cuts it up for an H100: every SM's block, both ways."""
-    planned = make_plan(Shape(3, 16, 1024, 1024, training=True), torch.bfloat16, DRY)
+    planned = make_plan(Shape(3, 16, 1024, 1024, training=True), torch.bfloat16, dry_facts())
     for loop in (planned.forward, planned.backward):
         assert loop.regime == "grid" and loop.blocks * loop.groups == 128 and loop.k_splits > 1
     check(Case(T=3, N=16, D=32, H=1024), torch.bfloat16, lanes=1, how=stored)

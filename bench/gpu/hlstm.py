@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.gpu_hlstm OUTDIR [--quick] [--dry]`: the H-LSTM's Triton kernels on a GPU.
+"""The stage of bench/gpu.sh for the H-LSTM's Triton kernels.
 
 Beside them: the same module in eager torch, a loop of cells in a CUDA graph, the same kernels on
 dense weights and with no programs that share rows, and nn.LSTM of the same width. Each row is
-checked against float64 before it is timed; OUTDIR/gpu.jsonl keeps a line a row. With --dry it runs
-at small sizes on the CPU, where the CPU's kernels stand in: no time means anything then.
+checked against float64 before it is timed. In a dry run the CPU's kernels stand in, at small sizes.
 """
 
-import argparse
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import ltlstm
-from bench import record, timing
+from bench import timing
+from bench.gpu.device import peer_computes, without_tf32
+from bench.gpu.target import Target
 from bench.timing import Call
 from tests.tolerance import assert_all_close, error
 
@@ -28,16 +27,6 @@ TRITON, ALONE, DENSE = "triton", "triton, rows not shared", "triton, dense"
 EAGER, GRAPH, TORCH = "eager", "cell loop, graphed", "nn.LSTM"
 BLOCK = 16  # whole blocks of this edge are zero
 CHECKED_STEPS = 48  # of a row's T, where it is compared with float64
-
-
-class Target(Protocol):
-    """Where it runs and writes."""
-
-    @property
-    def device(self) -> str: ...  # "cuda"; "cpu" in a dry run
-    @property
-    def quick(self) -> bool: ...
-    def write(self, row: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -61,11 +50,14 @@ def rows(target: Target) -> Iterator[Row]:
         for mode in ("forward", "training"):
             yield Row(3, 2, 32, 0.5, mode, torch.float32)
         return
-    for H in (512,) if target.quick else (256, 512, 1024):
-        for N in (1, 16) if target.quick else (1, 16, 64, 512):
-            for density in (0.03, 0.1) if H == 512 else (0.1,):
-                yield Row(256, N, H, density, "forward")
-            yield Row(256, N, H, 0.1, "training")
+    few = [(H, N) for H in (512,) for N in (1, 16)]
+    more = [(H, N) for H in (512, 1024, 256) for N in (1, 16, 64, 512) if (H, N) not in few]
+    for H, N in few if target.quick else few + more:
+        for density in (0.03, 0.1) if H == 512 else (0.1,):
+            yield Row(256, N, H, density, "forward")
+        yield Row(256, N, H, 0.1, "training")
+    if target.quick:
+        return
     yield Row(256, 16, 512, 0.1, "forward", torch.float16)
     yield Row(256, 16, 512, 0.1, "forward", torch.float32)
 
@@ -176,12 +168,13 @@ def errors(row: Row, device: str) -> dict[str, float]:
     where ours breaks the rule of the tests."""
     ours = "triton" if device == "cuda" else "cpu"
     x = _input(row, CHECKED_STEPS, device)
-    found, plain, truth = (
-        _call(row, _named(module(row, row.density, device, dtype), backend), x.to(dtype))()
-        for dtype, backend in (
-            (row.dtype, ours), (row.dtype, "reference"), (torch.float64, "reference")
-        )
-    )  # fmt: skip
+    with without_tf32():
+        found, plain, truth = (
+            _call(row, _named(module(row, row.density, device, dtype), backend), x.to(dtype))()
+            for dtype, backend in (
+                (row.dtype, ours), (row.dtype, "reference"), (torch.float64, "reference")
+            )
+        )  # fmt: skip
     named = [{f"result {i}": t for i, t in enumerate(r)} for r in (found, truth, plain)]
     assert_all_close(*named)
     return {
@@ -202,6 +195,12 @@ def _finished(call: Call, device: str) -> Call:
     return Call(run, call.around)
 
 
+def _same(call: Call) -> None:
+    one, other = call.run(), call.run()
+    same = [torch.equal(a, b) for a, b in zip(one, other, strict=True)]
+    assert all(same), f"result {same.index(False)} has other bits in the second of two runs"
+
+
 def measure(row: Row, target: Target) -> dict[str, Any]:
     """One line; what fails stands in it, and the rest is measured."""
     failed: dict[str, str] = {}
@@ -211,6 +210,7 @@ def measure(row: Row, target: Target) -> dict[str, Any]:
         try:
             if name == TRITON:
                 checked = errors(row, target.device)
+                _same(make())
             call = _finished(make(), target.device)
             with call.around():
                 call.run()
@@ -224,59 +224,18 @@ def measure(row: Row, target: Target) -> dict[str, Any]:
         "dtype": str(row.dtype).removeprefix("torch."), "threads": 0, "ours": TRITON,
         "case": {k: v for k, v in asdict(row).items() if k in ("T", "N", "H", "density")},
         "errors": checked, "failed": failed,
-        "seconds": {
-            name: {"median": t.median, "minimum": t.minimum, "samples": t.samples}
-            for name, t in timings.items()
-        },
+        "seconds": {name: t.line for name, t in timings.items()},
+        "computes": {TORCH: peer_computes(row.dtype, target.device)},
+        "error": failed.get(TRITON),
     }  # fmt: skip
 
 
 def hlstm(target: Target) -> None:
-    """The stage: every row; raises at the end where ours failed in one."""
-    broken = []
-    for row in rows(target):
-        line = measure(row, target)
-        target.write(line)
-        if TRITON in line["failed"]:
-            broken.append(f"{row.name} {row.mode}: {line['failed'][TRITON]}")
-    if broken:
-        raise RuntimeError(f"ours failed in {len(broken)} rows; {broken[0]}")
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """A target of its own, for a run without the other stages."""
-
-    out: Path
-    quick: bool
-    device: str
-
-    def write(self, row: dict[str, Any]) -> None:
-        record.append(self.out / "gpu.jsonl", record.facts() | row)
-        found = row["seconds"]
-        ours = found[TRITON]["median"] if TRITON in found else float("nan")
-        print(
-            f"{row['name']:<24} {row['mode']:<8} {1e6 * ours / row['case']['T']:8.2f} us/step",
-            end="",
-        )
-        for name, peer in found.items():
-            print(f"; {name} {peer['median'] / ours:.2f}x" * (name != TRITON), end="")
-        print(
-            "".join(f"; {name} failed: {text}" for name, text in row["failed"].items()), flush=True
-        )
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.gpu_hlstm", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("out", type=Path, metavar="OUTDIR")
-    parser.add_argument("--quick", action="store_true", help="fewer sizes")
-    parser.add_argument("--dry", action="store_true", help="without a GPU, at small sizes")
-    options = parser.parse_args(arguments)
-    hlstm(_Folder(options.out, options.quick, "cpu" if options.dry else "cuda"))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    """Every row; those that matter most first."""
+    target.each(
+        "gpu-hlstm",
+        {
+            f"{row.name} {row.mode} {row.dtype}": partial(measure, row, target)
+            for row in rows(target)
+        },
+    )

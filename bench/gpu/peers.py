@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other people's LSTMs on a GPU, where they are installed; CUDA graphs; what a profiler saw."""
+"""Other people's LSTMs on a GPU, where they are installed; CUDA graphs."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -72,8 +69,10 @@ def haste(row: Row, d: Data) -> Call:
     return Call(call)
 
 
-def graphed(call: Call) -> Callable[[], None]:
-    """The replay of a CUDA graph of the call."""
+def graphed(call: Call, device: str) -> Callable[[], object]:
+    """The replay of a CUDA graph of the call; in a dry run the call."""
+    if device == "cpu":
+        return call.run
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -84,37 +83,3 @@ def graphed(call: Call) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         call.run()
     return graph.replay
-
-
-def _profiled(call: Callable[[], Any], device: str) -> torch.profiler.profile:
-    activity = torch.profiler.ProfilerActivity
-    activities = [activity.CPU, *[activity.CUDA] * (device == "cuda")]
-    call()
-    with torch.profiler.profile(activities=activities) as profile:
-        call()
-        if device == "cuda":
-            torch.cuda.synchronize()
-    return profile
-
-
-def kernels_of(call: Callable[[], Any], device: str) -> list[tuple[str, int]]:
-    """The kernels that took the most time, with how often each ran."""
-    events = _profiled(call, device).key_averages()
-    if device == "cuda":
-        events = sorted(events, key=lambda event: -event.self_device_time_total)
-    return [(event.key[:80], event.count) for event in events[:5]]
-
-
-def overlap(call: Callable[[], Any], file: Path, device: str) -> dict[str, float]:
-    """Writes the trace; microseconds from its first kernel to its last, all kernels' time together,
-    and the time in which two or more ran."""
-    _profiled(call, device).export_chrome_trace(str(file))
-    events = json.loads(file.read_text())["traceEvents"]
-    kernels = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("cat") == "kernel"]
-    edges = sorted([(start, 1) for start, _ in kernels] + [(end, -1) for _, end in kernels])
-    running, both, last = 0, 0.0, 0.0
-    for at, change in edges:
-        both += at - last if running > 1 else 0.0
-        running, last = running + change, at
-    span = edges[-1][0] - edges[0][0] if edges else 0.0
-    return {"span_us": span, "kernels_us": sum(b - a for a, b in kernels), "both_us": both}

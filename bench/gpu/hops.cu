@@ -2,15 +2,18 @@
 // What it costs to pass a time step's data on: within a block, a cluster and the whole grid; and
 // what a tensor core product costs. For the constants of csrc/floor_model.cpp.
 //
-//     program MULTIPROCESSORS STEPS CAPABILITY
+//     program MULTIPROCESSORS STEPS CAPABILITY FIRST
 //
-// One JSON line a measurement: nanoseconds a step of each launch. `bytes` is what all blocks of a
-// group send, and each of them receives, in a step. Every piece that arrives is compared with what
-// was sent; a wait that does not end traps.
+// One JSON line a measurement, from that of number FIRST on: nanoseconds a step of each launch.
+// `bytes` is what all blocks of a group send, and each of them receives, in a step, `message` what
+// one store of it carries; 0: a bulk copy of all that goes from a block to another. Every piece
+// that arrives is compared with what was sent; a wait that does not end traps, and then the program
+// ends with status 3.
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 #include "cuda/cluster.cuh"
@@ -88,7 +91,34 @@ __global__ void in_block(Results* results, int steps, int own) {
   watch.stop(wrong);
 }
 
-// Every block's pieces by asynchronous stores to every block of the cluster.
+// A message of a block's piece, asynchronously, to the same place of another block.
+template <int kMessage>
+__device__ __forceinline__ void send(uint4* to, uint4 value, int part, unsigned rank,
+                                     uint64_t* barrier) {
+#ifdef HAS_CLUSTERS
+  const uint32_t words[4] = {value.x, value.y, value.z, value.w};
+  const ClusterAddress there =
+      map_to_rank(reinterpret_cast<unsigned char*>(to) + part * kMessage, rank);
+  const ClusterAddress full = map_to_rank(barrier, rank);
+  if constexpr (kMessage == 16) {
+    store_async(there, value, full);
+  } else if constexpr (kMessage == 8) {
+    const uint32_t low = part == 0 ? words[0] : words[2], high = part == 0 ? words[1] : words[3];
+    store_async(there, uint64_t{low} | uint64_t{high} << 32, full);
+  } else {
+    store_async(there,
+                part == 0   ? words[0]
+                : part == 1 ? words[1]
+                : part == 2 ? words[2]
+                            : words[3],
+                full);
+  }
+#endif
+}
+
+// Every block's pieces to every block of the cluster: by stores of so many bytes, or with 0 by one
+// bulk copy to each, from a place of its own that the copy reads later.
+template <int kMessage>
 __global__ void in_cluster(Results* results, int steps, int own) {
 #ifdef HAS_CLUSTERS
   const auto size = static_cast<int>(cluster_size()), rank = static_cast<int>(cluster_rank());
@@ -97,6 +127,7 @@ __global__ void in_cluster(Results* results, int steps, int own) {
   SharedArrays arrays;
   uint4* buffers = arrays.take<uint4>(2 * all);
   uint64_t* full = arrays.take<uint64_t>(2);
+  uint4* staged = kMessage == 0 ? arrays.take<uint4>(2 * own) : nullptr;
   if (thread() == 0) {
     for (int k = 0; k < 2; ++k) mbarrier_init(full + k, 1);
     fence_mbarrier_init();
@@ -110,10 +141,23 @@ __global__ void in_cluster(Results* results, int steps, int own) {
   for (int step = 0; step < steps; ++step) {
     uint4* buffer = buffers + (step & 1) * all;
     uint64_t* barrier = full + (step & 1);
-    for (int i = thread(); i < all; i += kThreads) {
-      const int mine = rank * own + i % own;
-      const auto to = static_cast<unsigned>(i / own);
-      store_async(map_to_rank(buffer + mine, to), piece(step, mine), map_to_rank(barrier, to));
+    if constexpr (kMessage == 0) {
+      uint4* from = staged + (step & 1) * own;
+      for (int i = thread(); i < own; i += kThreads) from[i] = piece(step, rank * own + i);
+      fence_proxy_async();
+      __syncthreads();
+      if (thread() < size) {
+        const auto to = static_cast<unsigned>(thread());
+        bulk_copy(map_to_rank(buffer + rank * own, to), from, static_cast<unsigned>(own * 16),
+                  map_to_rank(barrier, to));
+      }
+    } else {
+      constexpr int kParts = kMessage == 0 ? 1 : 16 / kMessage;
+      for (int i = thread(); i < all * kParts; i += kThreads) {
+        const int mine = rank * own + i / kParts % own;
+        send<kMessage>(buffer + mine, piece(step, mine), i % kParts,
+                       static_cast<unsigned>(i / kParts / own), barrier);
+      }
     }
     mbarrier_wait(barrier, static_cast<unsigned>(step >> 1 & 1));
     if (thread() == 0 && step + 2 < steps) mbarrier_arrive_expect_tx(barrier, bytes);
@@ -195,7 +239,7 @@ __global__ void multiply(Results* results, int steps, int) {
 Results* allocate() {
   Results* memory = nullptr;
 #ifdef __CUDACC__
-  if (cudaMallocManaged(&memory, sizeof(Results)) != cudaSuccess) std::abort();
+  if (cudaMalloc(&memory, sizeof(Results)) != cudaSuccess) std::abort();
 #else
   memory = new (std::align_val_t{16}) Results;
 #endif
@@ -208,47 +252,72 @@ struct Hop {
   int blocks = 1, cluster = 1, pieces = 0;  // pieces of all blocks of a group
   int threads = kThreads;
   bool cooperative = false;
+  int message = 16;
 };
 
-// Whether it ran and everything arrived.
-bool measure(const Hop& hop, int steps) {
+// One launch: its nanoseconds, or -1 where something arrived wrong; and what else was wrong.
+cudaError_t time(const Hop& hop, const LaunchShape& shape, int steps, int own, double* ns) {
   static Results* const results = allocate();
+  struct Head {
+    uint64_t ns;
+    unsigned wrong;
+  } head = {};
+  static_assert(offsetof(Results, wrong) == offsetof(Head, wrong));
+  cudaError_t error = cudaMemsetAsync(results, 0, offsetof(Results, pieces));
+  if (error == cudaSuccess) error = launch(hop.kernel, shape, nullptr, results, steps, own);
+  if (error == cudaSuccess)
+    error = cudaMemcpyAsync(&head, results, sizeof(head), cudaMemcpyDefault);
+  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  *ns = head.wrong == 0 ? static_cast<double>(head.ns) / steps : -1;
+  return error;
+}
+
+// Whether it ran and everything arrived. Ends the program where the GPU is of no more use to it.
+bool measure(const Hop& hop, int steps) {
   const int members = hop.cooperative ? hop.blocks : hop.cluster;
   if (hop.pieces > kMaxPieces || hop.blocks > kMaxBlocks) std::abort();
   LaunchShape shape;
   shape.blocks = dim3(static_cast<unsigned>(hop.blocks));
   shape.threads = dim3(static_cast<unsigned>(hop.threads));
-  shape.shared_bytes =
-      hop.cooperative || hop.pieces == 0 ? 0 : shared_bytes(2 * hop.pieces * 16) + shared_bytes(16);
+  const bool shares = !hop.cooperative && hop.pieces != 0;
+  shape.shared_bytes = shares ? shared_bytes(2 * hop.pieces * 16) + shared_bytes(16) : 0;
+  if (hop.message == 0) shape.shared_bytes += shared_bytes(2 * hop.pieces / members * 16);
   shape.cluster = hop.cluster;
   shape.cooperative = hop.cooperative;
-  std::printf("{\"name\": \"%s\", \"blocks\": %d, \"members\": %d, \"bytes\": %d, \"ns\": [",
-              hop.name, hop.blocks, members, hop.pieces * 16);
+  std::printf(
+      "{\"name\": \"%s\", \"blocks\": %d, \"members\": %d, \"bytes\": %d, \"message\": %d, "
+      "\"ns\": [",
+      hop.name, hop.blocks, members, hop.pieces * 16, hop.message);
+  std::fflush(stdout);  // a crash leaves the name
+  cudaError_t error = cudaSuccess;
   bool ok = true;
   for (int k = 0; k < kLaunches && ok; ++k) {
-    std::memset(results, 0, offsetof(Results, pieces));
-    cudaError_t error = launch(hop.kernel, shape, nullptr, results, steps, hop.pieces / members);
-    if (error == cudaSuccess) error = cudaDeviceSynchronize();
-    ok = error == cudaSuccess && results->wrong == 0;
+    double ns = 0;
+    error = time(hop, shape, steps, hop.pieces / members, &ns);
+    ok = error == cudaSuccess && ns >= 0;
     if (ok && k > 0)  // the first launch is slower
-      std::printf("%s%.2f", k > 1 ? ", " : "", static_cast<double>(results->ns) / steps);
+      std::printf("%s%.2f", k > 1 ? ", " : "", ns);
   }
   std::printf("], \"ok\": %s}\n", ok ? "true" : "false");
   std::fflush(stdout);
+  if (error != cudaSuccess && cudaDeviceSynchronize() != cudaSuccess) std::exit(3);
   return ok;
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 4) {
-    std::fprintf(stderr, "usage: %s MULTIPROCESSORS STEPS CAPABILITY\n", arguments[0]);
+  if (count != 5) {
+    std::fprintf(stderr, "usage: %s MULTIPROCESSORS STEPS CAPABILITY FIRST\n", arguments[0]);
     return 2;
   }
   const int all = std::atoi(arguments[1]), steps = std::atoi(arguments[2]);
   const bool clusters = std::atoi(arguments[3]) >= 90;
+  int left_out = std::atoi(arguments[4]);
   bool ok = true;
-  const auto run = [&](const Hop& hop) { ok = measure(hop, steps) && ok; };
+  const auto run = [&](const Hop& hop) {
+    if (left_out-- <= 0) ok = measure(hop, steps) && ok;
+  };
   run({"block", in_block, 1, 1, 256});
   for (int blocks = all; blocks >= 2; blocks /= 2) {
     run({"grid barrier", grid_barrier, blocks, 1, 0, kThreads, true});
@@ -259,8 +328,15 @@ int main(int count, char** arguments) {
   for (int size = 2; clusters && size <= 16 && size <= all; size *= 2) {
     run({"cluster barrier", cluster_barrier, size, size});
     for (const int own : {16, 64, 128}) {
-      run({"cluster", in_cluster, size, size, own * size});
-      run({"cluster", in_cluster, all / size / 2 * size + size, size, own * size});
+      const auto cluster = [&](void (*kernel)(Results*, int, int), int message, int blocks) {
+        run({"cluster", kernel, blocks, size, own * size, kThreads, false, message});
+      };
+      cluster(in_cluster<16>, 16, size);
+      cluster(in_cluster<16>, 16, all / size / 2 * size + size);
+      cluster(in_cluster<0>, 0, size);
+      if (size < std::min(16, all) / 2 || own == 64) continue;  // where messages are many
+      cluster(in_cluster<8>, 8, size);
+      cluster(in_cluster<4>, 4, size);
     }
   }
   run({"product, one after another", multiply<1>, 1, 1, 0, 32});
