@@ -60,4 +60,5 @@ def environments() -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*environments(), sep="\n")
+    for settings in environments():
+        print(settings)
