@@ -23,7 +23,8 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 RUN = $(VENV)/bin/python
 PIP = $(RUN) -m pip --disable-pip-version-check install --quiet
 PYTEST = $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
-# Times were taken on 2 cores of a Zen 3; a line says what is done, not every command.
+# A line says what is done and for about how long on 2 cores of a Zen 3, not every command. The
+# seconds are rough: CPU time, taken on a machine that was shared.
 SAY = @echo "ltlstm:"
 BUILD_INPUTS = setup.py pyproject.toml $(shell find csrc -type f)
 
