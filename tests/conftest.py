@@ -17,6 +17,7 @@ import torch
 
 import default_device
 import emulated_run
+import proofs
 from dry_target import target  # noqa: F401  (a fixture)
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -59,10 +60,14 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if CUDA_KERNELS and others else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long files come first. Without a CUDA device the tests marked gpu are deselected, on emulated
-    kernels those that cannot run so; pytest counts them, and tells why."""
+    """Long files come first; what is left to make prove is marked. Without a CUDA device the tests
+    marked gpu are deselected, on emulated kernels those that cannot run so; pytest counts them, and
+    tells why."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+    for item in filter(proofs.is_proof, items):
+        item.add_marker("prove")
     reasons = {item: reason for item in items if (reason := _reason_against(item))}
     if reasons:
         config.hook.pytest_deselected(items=list(reasons))

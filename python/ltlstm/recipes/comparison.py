@@ -76,7 +76,8 @@ def compare(source: Source, plan: Plan, console: Console) -> None:
 
     console.say()
     console.say(f"Test set: {_size(corpus, 'test')} split {source.split}.")
-    text = f"Budget: {budget}.\n{_too_short(plan)}{report.table(scores)}"
+    caution = report.caution(plan.budget.steps, plan.enough)
+    text = f"Budget: {budget}.\n{caution}{report.table(scores)}"
     console.say(text)
     _keep(scores, runs, text, plan, corpus, budget, console)
     if plan.timed:
@@ -154,16 +155,6 @@ def _budget_line(plan: Plan, corpus: Corpus) -> str:
         f"{features.FRAME_PERIOD * 1000:.0f} ms ({epochs:.1f} times the training set), "
         f"Adam {rates}, {plan.seeds} seed{'s' if plan.seeds > 1 else ''}, "
         f"{plan.threads} thread{'s' if plan.threads > 1 else ''}"
-    )
-
-
-def _too_short(plan: Plan) -> str:
-    """A line for the table of a run whose order of models means nothing."""
-    if plan.budget.steps >= plan.enough:
-        return ""
-    return (
-        f"Too short to rank models: {plan.budget.steps:,} steps, not {plan.enough:,}. "
-        "This shows that they train, not which is better.\n"
     )
 
 

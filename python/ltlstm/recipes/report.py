@@ -46,6 +46,16 @@ def table(scores: list[Score]) -> str:
     return "\n".join(_line(row, widths) for row in rows)
 
 
+def caution(steps: int, enough: int) -> str:
+    """A line for the table of a run whose order of models means nothing; "" for a longer one."""
+    if steps >= enough:
+        return ""
+    return (
+        f"Too short to rank models: {steps:,} steps, not {enough:,}. "
+        "This shows that they train, not which is better.\n"
+    )
+
+
 def _line(row: tuple[str, ...], widths: list[int]) -> str:
     """Words to the left, numbers to the right."""
     cells = [
