@@ -42,6 +42,10 @@ hypothesis.settings.register_profile("ltlstm", deadline=None)
 hypothesis.settings.load_profile("ltlstm")
 
 
+def pytest_configure() -> None:
+    default_device.check()
+
+
 def pytest_report_header() -> str:
     on = "emulated kernels" if emulated_run.ASKED else f"devices {DEVICES}"
     on += f", of which {default_device.ASKED} stands for all" * bool(default_device.ASKED)

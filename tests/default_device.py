@@ -44,15 +44,19 @@ def _refuse(name: str) -> Callable[..., Any]:
     return run
 
 
+def check() -> None:
+    """Raises UsageError where what is asked for is not there."""
+    if ASKED and not (ASKED == "cuda" and torch.cuda.is_available()):
+        raise pytest.UsageError(
+            f"LTLSTM_TEST_DEVICE must name a device that is there: cuda, got {ASKED!r}"
+        )
+
+
 @contextmanager
 def in_its_place() -> Iterator[None]:
     from emulated_library import OPERATORS
     from ltlstm.functional import run
 
-    if not (ASKED == "cuda" and torch.cuda.is_available()):
-        raise pytest.UsageError(
-            f"LTLSTM_TEST_DEVICE must name a device that is there: cuda, got {ASKED!r}"
-        )
     choose = run.choose
 
     def on_the_gpu(backend: str | None, asked: Any) -> str:

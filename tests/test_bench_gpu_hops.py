@@ -2,6 +2,7 @@
 """The programs of bench/gpu: what they print, what is built beforehand, what a crash costs."""
 
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -48,15 +49,18 @@ def _run(program: Path, *arguments: object) -> tuple[list[str], str | None]:
 
 
 def test_what_arrives_wrong_is_noticed(tmp_path: Path) -> None:
-    right = hops.SOURCE.read_text()
+    kernels = hops.SOURCE.with_name("hop_kernels.cuh")
+    right = kernels.read_text()
     sends = ("buffer[i] = piece(step, i)", "buffer + mine, piece(step, mine)",
              "buffer + rank * own + i, piece(step, rank * own + i)",
              "from[i] = piece(step, rank * own + i)")  # fmt: skip
     wrong_ones = []
     for sent in sends:
         assert right.count(sent) == 1
-        source = tmp_path / "wrong.cu"
-        source.write_text(right.replace(sent, sent.replace("piece(step,", "piece(step / 2,")))
+        source = Path(shutil.copy(hops.SOURCE, tmp_path))
+        (tmp_path / kernels.name).write_text(
+            right.replace(sent, sent.replace("piece(step,", "piece(step / 2,"))
+        )
         program = build_changed([source], "plain", tmp_path, CSRC)
         found, wrong = _run(program, 2, 3, 90)
         assert wrong is not None and "exit status 1: " in wrong

@@ -26,7 +26,7 @@ MARGIN = 2.0  # seconds before its stage is over in which a program is stopped
 
 def digest(source: Path) -> str:
     """Of all that a program is made of, so that none stands in for one of other sources."""
-    folders = (record.ROOT / "csrc", record.ROOT / "tests" / "emulator")
+    folders = (HERE, record.ROOT / "csrc", record.ROOT / "tests" / "emulator")
     kinds = (".h", ".cuh", ".cpp")
     paths = [p for folder in folders for p in sorted(folder.rglob("*")) if p.suffix in kinds]
     found = hashlib.sha256(source.read_bytes())
@@ -82,9 +82,11 @@ def for_emulator(source: Path, folder: Path) -> Path:
     tests = str(record.ROOT / "tests")
     if tests not in sys.path:
         sys.path.append(tests)
-    from emulator.builds import build
+    from emulator.builds import link, objects
 
-    return build([source], "plain", folder)
+    # The digest stands here so that other headers make other objects.
+    compiled = objects([source], "plain", [f'-DMADE_OF="{digest(source)}"'])
+    return link(compiled, "plain", folder / f"plain-{source.stem}")
 
 
 def _end(pid: int) -> None:
