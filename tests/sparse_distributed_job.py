@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import ltlstm
 import sparse_models as sm
 from ltlstm.sparsity import GrowPrune
 
@@ -45,6 +46,25 @@ def model_of(kind: str) -> nn.Module:
     return sm.MODELS[kind]()
 
 
+@torch.no_grad()
+def masks_that_come(rank: int) -> dict[str, Any]:
+    """Outputs with masks that the first rank's memory brought, by DDP and by hand."""
+    torch.manual_seed(0)
+    x = sm.batch(0)[0]
+    model = ltlstm.HLSTM(sm.D, sm.H)
+    wrapped = DistributedDataParallel(model)
+    found: dict[str, Any] = {"dense": model(x)[0]}
+    if rank == 0:
+        model.weight_hh_l0_mask[::2] = False
+    with torch.enable_grad():  # where it broadcasts buffers
+        found["ddp"] = wrapped(x)[0].detach()
+    if rank == 0:
+        model.weight_hh_l0_mask.fill_(False)
+    dist.broadcast(model.weight_hh_l0_mask, 0)
+    found["broadcast"] = model(x)[0]
+    return found
+
+
 KINDS = ("nn_lstm", "dry_h_lstm")
 
 
@@ -61,6 +81,7 @@ def process(rank: int, folder: Path) -> None:
         found[kind] = train(DistributedDataParallel(plain), plain, share)
         plain = model_of(kind)
         found[f"{kind} by hand"] = train(plain, plain, share, by_hand=True)
+    found["masks that come"] = masks_that_come(rank)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
     if rank == 0:

@@ -32,3 +32,11 @@ def test_ranks_agree_and_train_as_one(found, kind, way):
         torch.testing.assert_close(value, alone["model"][name])
     assert first["log"] == second["log"] == alone["log"]
     assert [event for _, event, _ in first["log"]][-3:] == ["prune", "prune", "reject"]
+
+
+def test_masks_that_another_rank_sends_act_at_once(found):
+    first, second = (each["masks that come"] for each in found[:2])
+    for way in first:
+        assert torch.equal(first[way], second[way]), way
+    assert not torch.allclose(first["ddp"], first["dense"])
+    assert not torch.allclose(first["broadcast"], first["ddp"])

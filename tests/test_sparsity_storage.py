@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compact models and block-sparse weights, saved and read back."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
@@ -118,6 +120,26 @@ def test_a_hook_stays_where_only_the_activation_is_another(tmp_path):
     found, x = load(tmp_path / "a.pt", plain), torch.randn(5, 2, 3)
     assert (found.activation, plain.activation) == ("relu", "leaky_relu")
     assert torch.equal(found(x)[0], 2 * shifted(x)[0])
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_file_that_keeps_the_activation_with_the_sizes_is_read(inside, tmp_path):
+    """As files did before state dicts had it."""
+    shifted = ltlstm.HLSTM(3, 4, activation="relu")
+    state = {k: v for k, v in shifted.state_dict().items() if k != "activation_slope"}
+    sizes = {"input_size": 3, "hidden_size": 4, "gate_hidden_size": 4, "activation": "relu"}
+    prefix, names = ("0.", {"0": sizes}) if inside else ("", {"": sizes})
+    content = {
+        "state": {prefix + k: v for k, v in state.items()},
+        "ltlstm.sizes": json.dumps(names),
+    }
+    torch.save(content, tmp_path / "a.pt")
+    plain = ltlstm.HLSTM(3, 4)
+    found, x = (
+        load(tmp_path / "a.pt", nn.Sequential(plain) if inside else plain),
+        torch.randn(5, 2, 3),
+    )
+    assert torch.equal(found(x)[0], shifted(x)[0]) and plain.activation == "leaky_relu"
 
 
 @given(

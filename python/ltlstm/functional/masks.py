@@ -23,6 +23,12 @@ def may_look(*tensors: Tensor, wait: bool = False) -> bool:
     )
 
 
+def is_full(mask: Tensor) -> bool:
+    """Whether it is known to be all true. Read as bytes: torch reads bools 20 times slower, and a
+    mask must cost less than its weight."""
+    return may_look(mask) and bool(mask.view(torch.uint8).all())
+
+
 def in_use(weight: Tensor, mask: Tensor | None, dense_gradient: bool = False) -> Tensor:
     """The weight that acts: ``weight`` where ``mask``, bool of its shape, is true, zero elsewhere.
 
@@ -36,8 +42,7 @@ def in_use(weight: Tensor, mask: Tensor | None, dense_gradient: bool = False) ->
         return weight
     if mask.dtype != torch.bool:  # torch.nn.utils.prune puts one of the weight's dtype here
         mask = mask != 0
-    # As bytes: torch reads bools 20 times slower, and a mask must cost less than its weight.
-    if may_look(mask) and bool(mask.view(torch.uint8).all()):
+    if is_full(mask):
         return weight
     if not dense_gradient:
         return torch.where(mask, weight, 0)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ltlstm.modules.h_lstm import HLSTM
 from ltlstm.sparsity.counts import Count, count, in_use
 from ltlstm.sparsity.masks import CPU
+from ltlstm.sparsity.readers import Readers
 from ltlstm.sparsity.rebuild import is_resizable, replaced, resized, sizes_of
-from ltlstm.sparsity.units import Graph, Readers, places
+from ltlstm.sparsity.units import Graph, places
 from ltlstm.sparsity.weights import find_weights
 
 

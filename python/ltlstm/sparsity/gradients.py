@@ -31,8 +31,8 @@ class Gradients:
     def ask(self, wanted: bool) -> None:
         """Modules with masks of their own give dense gradients only while they are wanted."""
         for weight in self.held.weights.values():
-            if weight.buffer is not None:
-                weight.module.dense_gradients = wanted  # type: ignore[assignment]
+            for module, _ in weight.masking:
+                module.dense_gradients = wanted
 
     @torch.no_grad()
     def take(self, wanted: bool) -> None:
@@ -51,8 +51,8 @@ class Gradients:
         missing = [name for name, gradient in found.items() if gradient is None]
         if missing:
             raise RuntimeError(
-                f"GrowPrune: gradient of {missing[0]} must be there in growth, got None: call "
-                "step() after the optimiser's and before zero_grad()"
+                f"GrowPrune: gradient of {missing[0]} must be there in growth, got None: "
+                + self._cause(missing)
             )
         gradients = {name: gradient for name, gradient in found.items() if gradient is not None}
         if self.scaler is not None and self.scaler.is_enabled():
@@ -68,6 +68,14 @@ class Gradients:
                     self._absolute[name] = torch.zeros_like(gradient, dtype=dtype)
                 self._absolute[name] += gradient.abs()
         self._count += 1
+
+    def _cause(self, missing: list[str]) -> str:
+        """Of gradients that are not there."""
+        if not self.held.weights[missing[0]].parameter.requires_grad:
+            return "it is frozen; leave it out by weights=, or set requires_grad"
+        if len(missing) < len(self.held.weights):
+            return "others have one, so the loss does not depend on it; leave it out by weights="
+        return "call step() after the optimiser's and before zero_grad()"
 
     def scores(self) -> Sums:
         """What growth ranks by; RuntimeError where it is not finite, or where no step counted."""

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from ltlstm.functional.masks import is_full
 from ltlstm.sparsity.layout import check_mask
+from ltlstm.sparsity.units import Graph
 from ltlstm.sparsity.weights import Weight
 
 Masks = dict[str, Tensor]  # by the parameter's name, bool, of its shape: False is dormant
@@ -17,27 +19,39 @@ Masks = dict[str, Tensor]  # by the parameter's name, bool, of its shape: False 
 class Held:
     """The masks of some of a model's weights, and of the biases of units that were removed.
 
-    A mask lives in the module that has a buffer for it (HLSTM) and here otherwise, so that no other
-    module's state dict changes.
+    A mask lives in the modules that have a buffer for it (HLSTM) and here otherwise, so that no
+    other module's state dict changes. Nothing else is kept: what is dormant is read off the masks
+    as they are, whatever was loaded into them.
     """
 
     def __init__(
-        self, model: nn.Module, weights: list[Weight], optimizer: torch.optim.Optimizer | None
+        self,
+        model: nn.Module,
+        weights: list[Weight],
+        optimizer: torch.optim.Optimizer | None,
+        graph: Graph,
     ) -> None:
         self.model = model
         self.weights = {weight.name: weight for weight in weights}
         self.optimizer = optimizer
+        self.graph = graph
         self._own: Masks = {}
-        self._dormant: Masks | None = None  # made when it is needed
 
     @property
     def masks(self) -> Masks:
         """Of the weights, and of biases that have removed units."""
-        found = {
-            name: self._own[name] if weight.buffer is None else weight.buffer
-            for name, weight in self.weights.items()
-        }
-        return found | {name: mask for name, mask in self._own.items() if name not in found}
+        found, removed = {}, {}
+        for name, weight in self.weights.items():
+            found[name] = self._kept(name) if weight.buffer is None else weight.buffer
+        for name in self._own:
+            if name not in found:
+                removed[name] = self._kept(name)
+        return found | self.graph.without_units(removed, found)
+
+    def _kept(self, name: str) -> Tensor:
+        """A mask that lives here, where its parameter is, which may have moved."""
+        self._own[name] = self._own[name].to(self.model.get_parameter(name).device)
+        return self._own[name]
 
     def check(self, masks: Mapping[str, Tensor]) -> None:
         """That there is a mask for every weight that is masked, and none for what is no parameter;
@@ -65,12 +79,11 @@ class Held:
         self.check(masks)
         self._own = {}
         for name, mask in masks.items():
-            buffer = self.weights[name].buffer if name in self.weights else None
-            if buffer is None:
+            masking = self.weights[name].masking if name in self.weights else []
+            if not masking:
                 self._own[name] = mask.clone()
-            else:
+            for _, buffer in masking:
                 buffer.copy_(mask)
-        self._dormant = None
 
     @torch.no_grad()
     def apply(self, states: bool = True) -> None:
@@ -83,17 +96,10 @@ class Held:
                 state.masked_fill_(dormant, 0)
 
     def dormant(self) -> Iterator[tuple[str, Tensor]]:
-        """The opposite of each mask, on its parameter's device; full masks are left out."""
-        if self._dormant is None:
-            opposite = {name: ~mask for name, mask in self.masks.items()}
-            self._dormant = {name: d for name, d in opposite.items() if bool(d.any())}
-        for name, dormant in self._dormant.items():
-            device = self.model.get_parameter(name).device
-            if dormant.device != device:  # the model moved
-                self._dormant[name] = dormant = dormant.to(device)
-                if name in self._own:
-                    self._own[name] = self._own[name].to(device)
-            yield name, dormant
+        """The opposite of each mask; those that are known to be full are left out."""
+        for name, mask in self.masks.items():
+            if not is_full(mask):
+                yield name, ~mask
 
     def density(self) -> dict[str, float]:
         """The live share of each weight."""

@@ -17,7 +17,7 @@ from ltlstm.modules.recurrent import TorchLSTM
 from ltlstm.sparsity.weights import CONVOLUTIONS
 
 Sizes = dict[str, int]
-Options = dict[str, Any]  # sizes, and what else the values of a state dict depend on
+Options = dict[str, Any]  # of a constructor
 
 # The arguments that may become smaller.
 RESIZABLE: dict[type[nn.Module], tuple[str, ...]] = {
@@ -116,15 +116,13 @@ def replaced(model: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
     return copied
 
 
-def all_sizes(model: nn.Module) -> dict[str, Options]:
-    """Of every module that could be made in other sizes, by name; of HLSTM its activation too."""
-    found: dict[str, Options] = {}
-    for name, module in model.named_modules():
-        if type(module) in RESIZABLE:
-            found[name] = dict(sizes_of(module))
-            if isinstance(module, HLSTM):
-                found[name]["activation"] = module.activation
-    return found
+def all_sizes(model: nn.Module) -> dict[str, Sizes]:
+    """Of every module that could be made in other sizes, by name."""
+    return {
+        name: sizes_of(module)
+        for name, module in model.named_modules()
+        if type(module) in RESIZABLE
+    }
 
 
 def with_sizes(model: nn.Module, sizes: Mapping[str, Options]) -> nn.Module:
@@ -145,8 +143,4 @@ def with_sizes(model: nn.Module, sizes: Mapping[str, Options]) -> nn.Module:
                     f"{type(module).__name__}: {lost}"
                 )
             changed[name] = resized(module, wanted)
-    made = replaced(model, changed)
-    for name, wanted in sizes.items():
-        if "activation" in wanted:
-            made.get_submodule(name).activation = wanted["activation"]
-    return made
+    return replaced(model, changed)

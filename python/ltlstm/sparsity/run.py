@@ -4,15 +4,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ltlstm.sparsity.masks import check_granularity
 from ltlstm.sparsity.schedule import Schedule
 from ltlstm.sparsity.weights import Weight
 
 FORMAT = 1
 # What the first states of that format did not hold, as checkpoints that were kept do not.
 SINCE = ("rank_by", "wake", "fast_sizes", "readers")
+
+
+RANKINGS = ("sum", "abs")
+WAKINGS = ("zero", "step")
+
+
+def check_options(granularity: str, rank_by: str, wake: str, fast_sizes: Sequence[int]) -> None:
+    """ValueError for what GrowPrune does not know."""
+    check_granularity("GrowPrune", granularity)
+    for name, value, known in (("rank_by", rank_by, RANKINGS), ("wake", wake, WAKINGS)):
+        if value not in known:
+            raise ValueError(f"GrowPrune: {name} must be one of {known}, got {value!r}")
+    if fast_sizes and granularity not in ("row", "column"):
+        raise ValueError(
+            f"GrowPrune: fast_sizes must come with granularity row or column, got {granularity}"
+        )
 
 
 @dataclasses.dataclass

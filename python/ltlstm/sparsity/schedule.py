@@ -16,7 +16,8 @@ class Schedule:
     nothing and prune nothing, and :meth:`over` chooses values from a target.
 
     Args:
-        seed: fraction of each weight's groups that is live at the start; 1 is a dense start.
+        seed: fraction of each weight's groups that is live at the start; 1 is a dense start, or one
+            from the masks that the model has.
         grow: alpha, the fraction of a weight's groups that wakes at each growth.
         grow_from, grow_until, grow_every: gradients are collected after step ``grow_from``; growth
             follows every ``grow_every`` steps, last at ``grow_until``.

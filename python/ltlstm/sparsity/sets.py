@@ -44,6 +44,9 @@ class WeightSet:
         }
 
     def seed(self, fraction: float, generator: torch.Generator) -> Masks:
+        """Drawn; at 1 what its modules have, all on where they have no masks."""
+        if fraction == 1:
+            return {weight.name: weight.mask() for weight in self.weights}
         device = self.weights[0].parameter.device
         mask = seed(self.layout, fraction, self.granularity, generator=generator, device=device)
         return self._split(mask)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ltlstm import files
+from ltlstm.modules.gates import SLOPE
 from ltlstm.sparsity.counts import in_use
 from ltlstm.sparsity.masks import CPU
 from ltlstm.sparsity.rebuild import all_sizes, with_sizes
@@ -136,7 +137,12 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     state, sizes = _read(path)
     if sizes is None:
         raise ValueError(f"sparsity.load: {os.fspath(path)} must have been saved by sparsity.save")
-    made = with_sizes(model, json.loads(sizes))
+    wanted = json.loads(sizes)
+    made = with_sizes(model, wanted)
+    state = dict(state)
+    for name, options in wanted.items():
+        if options.get("activation") == "relu":  # as files had it before state dicts did
+            state.setdefault(f"{name}.{SLOPE}" if name else SLOPE, torch.zeros((), device=CPU))
     made.load_state_dict(state)
     return made
 

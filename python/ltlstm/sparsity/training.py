@@ -14,17 +14,14 @@ from ltlstm.sparsity import distributed
 from ltlstm.sparsity.compact import Compact, compact
 from ltlstm.sparsity.gradients import Gradients
 from ltlstm.sparsity.held import Held, Masks, learning_rate
-from ltlstm.sparsity.masks import check_granularity
-from ltlstm.sparsity.run import Run, check_state, facts
+from ltlstm.sparsity.readers import Readers
+from ltlstm.sparsity.run import Run, check_options, check_state, facts
 from ltlstm.sparsity.schedule import Schedule
 from ltlstm.sparsity.sets import weight_sets
 from ltlstm.sparsity.shift import Shift
 from ltlstm.sparsity.snapshot import Snapshot
-from ltlstm.sparsity.units import Graph, Readers
-from ltlstm.sparsity.weights import find_weights
-
-RANKINGS = ("sum", "abs")
-WAKINGS = ("zero", "step")
+from ltlstm.sparsity.units import Graph
+from ltlstm.sparsity.weights import find_weights, first_names, trained_weights
 
 
 class GrowPrune:
@@ -43,8 +40,10 @@ class GrowPrune:
         sparse.finish()
 
     After each :meth:`step` dormant weights are exactly zero, whatever the optimiser made of them,
-    and so are its momentum and moments of them. HLSTM's masks are its ``<param>_mask`` buffers;
-    those of other modules live here, so that their state dicts stay as they are.
+    and so are its momentum and moments of them. HLSTM's masks are its ``<param>_mask`` buffers, and
+    what is loaded or written into those stands; those of other modules live here, so that their
+    state dicts stay as they are: load this one's state dict beside such a model's, or its weights
+    come under the masks of now.
 
     Args:
         model: its nn.Linear, nn.Conv1d to 3d and LSTM weights (nn's and this package's) are masked.
@@ -52,8 +51,11 @@ class GrowPrune:
         optimizer: whose state is handled; None where there is none.
         granularity: one of ``masks.GRANULARITIES``. With ``row`` the input and recurrent weights of
             a layer have one index set.
-        weights: names of the parameters to mask; None is all that can be.
-        masks: to start from, by name, instead of a random seed.
+        weights: names of the parameters to mask; None is all that can be and are not frozen. A
+            weight that is computed from others (weight_norm, a parametrization) is left out, with a
+            warning.
+        masks: to start from, by name, instead of a random seed. Without it and at a seed of 1 the
+            masks that modules have (HLSTM) stay as they are.
         readers: which modules alone read a module's output, ``{"lstm": ["output"]}``; inside stacks
             and nn.Sequential it is known. Without it a module's output counts as read.
         accept: called under no_grad before each pruning and in :meth:`finish`: whether the network,
@@ -95,15 +97,8 @@ class GrowPrune:
         scaler: torch.amp.GradScaler | None = None,
         group: Any = None,
     ) -> None:
-        check_granularity("GrowPrune", granularity)
-        for name, value, known in (("rank_by", rank_by, RANKINGS), ("wake", wake, WAKINGS)):
-            if value not in known:
-                raise ValueError(f"GrowPrune: {name} must be one of {known}, got {value!r}")
-        if fast_sizes and granularity not in ("row", "column"):
-            raise ValueError(
-                f"GrowPrune: fast_sizes must come with granularity row or column, got {granularity}"
-            )
-        found = find_weights(model, weights)
+        check_options(granularity, rank_by, wake, fast_sizes)
+        found = trained_weights(model, weights)
         if not found:
             raise ValueError(f"GrowPrune: model must have maskable weights, got {type(model)}")
         self.model, self.schedule, self.optimizer = model, schedule, optimizer
@@ -112,13 +107,14 @@ class GrowPrune:
         self._run = Run()
         self._readers = readers
         self._graph = Graph(model, find_weights(model), readers)
-        self._held = Held(model, found, optimizer)
+        self._held = Held(model, found, optimizer, self._graph)
         self._shift = Shift(model)
         self._sets = weight_sets(found, granularity, fast_sizes)
         self._options = {"rank_by": rank_by, "wake": wake, "fast_sizes": sorted(fast_sizes)}
         self._gradients = Gradients(self._held, rank_by, scaler, group)
         self._good: Snapshot | None = None
-        start = {} if masks is None else dict(masks)
+        first = first_names(model)
+        start = {first.get(name, name): mask for name, mask in (masks or {}).items()}
         generator = torch.Generator("cpu").manual_seed(seed)
         for each in self._sets if masks is None else ():
             start |= each.seed(schedule.seed, generator)
@@ -167,19 +163,19 @@ class GrowPrune:
     def take_gradients(self) -> None:
         """Optional, before the gradients are clipped: takes them for growth and leaves those of
         dormant weights zero, so that these do not count in a norm."""
-        self._gradients.take(self.schedule.collects(self.steps + 1))
+        self._gradients.take(self._collects())
 
     @torch.no_grad()
     def step(self) -> None:
         """What the schedule says for this step; then dormant weights are exactly zero."""
         taken, self._gradients.taken = self._gradients.taken, False
         if not taken:
-            self._gradients.collect(self.schedule.collects(self.steps + 1))
+            self._gradients.collect(self._collects())
         self._run.steps += 1
         self._held.apply(states=not taken)
-        if self.schedule.grows(self.steps):
-            self._grow()
         going = not self._run.stopped
+        if self.schedule.grows(self.steps) and going:
+            self._grow()
         if self.schedule.shifts(self.steps) and going and not self._run.shifted:
             self._shift.to_relu()
             self._run.shifted = True
@@ -194,10 +190,15 @@ class GrowPrune:
         if self._run.unjudged and not self._run.stopped:
             self._judge()
         self._run.stopped = True
+        self._prepare()
 
     def _prepare(self) -> None:
         """HLSTM gives gradients of dormant weights when it is asked to."""
-        self._gradients.ask(self.schedule.collects(self.steps + 1))
+        self._gradients.ask(self._collects())
+
+    def _collects(self) -> bool:
+        """Whether the gradients of the next step count for a growth."""
+        return self.schedule.collects(self.steps + 1) and not self._run.stopped
 
     def _change(self, masks: Masks, event: str, **more: Any) -> None:
         """New masks, and a line in the log."""

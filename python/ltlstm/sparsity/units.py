@@ -9,25 +9,16 @@ output is known inside stacks and nn.Sequential, and elsewhere from what the cal
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ltlstm.modules.h_lstm import HLSTM
-from ltlstm.modules.lstm import LSTM
-from ltlstm.modules.recurrent import TorchLSTM
+from ltlstm.sparsity.readers import ONE_WEIGHT, STACKS, Readers, join, sequential_readers
 from ltlstm.sparsity.rebuild import addition
-from ltlstm.sparsity.weights import CONVOLUTIONS, Weight
-
-Readers = Mapping[str, Sequence[str]]  # module -> the modules that alone read its output
-# Element by element, and 0 for 0: a unit that is always 0 stays so.
-POINTWISE = (
-    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.ReLU, nn.LeakyReLU,
-    nn.Tanh, nn.GELU, nn.SiLU, nn.ELU, nn.ReLU6,
-)  # fmt: skip
-ONE_WEIGHT = (nn.Linear, *CONVOLUTIONS)
-STACKS = (TorchLSTM, LSTM, HLSTM)
+from ltlstm.sparsity.weights import CONVOLUTIONS, Weight, first_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +49,14 @@ class Graph:
         self, model: nn.Module, weights: Sequence[Weight], readers: Readers | None
     ) -> None:
         self.model = model
-        self.weights = {weight.name: weight for weight in weights}
         self.modules = dict(model.named_modules())
-        # By the first of its names where a parameter is tied.
-        first = {id(p): name for name, p in model.named_parameters()}
-        tied = model.named_parameters(remove_duplicate=False)
-        self.names = {name: first[id(p)] for name, p in tied}
+        self.names = first_names(model)
+        # A row of a tied weight is a unit's here and something else elsewhere.
+        places = Counter(
+            id(p) for module in self.modules.values() for p in module._parameters.values()
+        )
+        self.tied = {name for name, p in model.named_parameters() if places[id(p)] > 1}
+        self.weights = {weight.name: weight for weight in weights if weight.name not in self.tied}
         self.readers = dict(sequential_readers(model))
         for name, reading in (readers or {}).items():
             for each in (name, *reading):
@@ -82,7 +75,8 @@ class Graph:
 
     def _is_known(self, units: Units) -> bool:
         sides = units.rows + units.columns
-        return bool(units.rows) and all(side.weight in self.weights for side in sides)
+        known = bool(units.rows) and all(side.weight in self.weights for side in sides)
+        return known and not any(side.weight in self.tied for side in units.biases)
 
     def _units_of(self, name: str) -> Iterator[Units]:
         module = self.modules[name]
@@ -112,12 +106,12 @@ class Graph:
                 else:
                     rows = self._sides(name, f"weight_ih{at}", f"weight_hh{at}")
                     biases = self._sides(name, f"bias_ih{at}", f"bias_hh{at}")
-                made = Units(_join(name, f"hidden{at}"), H, rows, biases)
+                made = Units(join(name, f"hidden{at}"), H, rows, biases)
                 if P:
                     made.columns = self._sides(name, f"weight_hr{at}")
                     yield made
                     rows = self._sides(name, f"weight_hr{at}")
-                    made = Units(_join(name, f"projected{at}"), P, rows, [])
+                    made = Units(join(name, f"projected{at}"), P, rows, [])
                 made.columns = self._sides(name, f"weight_hh{at}")
                 if layer + 1 < module.num_layers:
                     for above in at_all[(layer + 1) * directions :][:directions]:
@@ -135,7 +129,7 @@ class Graph:
                 weights, bias = [f"gate{layer}_weight{at}"], f"gate{layer}_bias{at}"
             for gate in range(4):
                 yield Units(
-                    _join(name, f"gate{layer}{at}.{'ifgo'[gate]}"),
+                    join(name, f"gate{layer}{at}.{'ifgo'[gate]}"),
                     module.gate_hidden_size,
                     self._sides(name, *weights, gate=gate),
                     self._sides(name, bias, gate=gate),
@@ -145,7 +139,7 @@ class Graph:
     def _sides(
         self, name: str, *attributes: str, gate: int | None = None, first: int = 0
     ) -> list[Side]:
-        full = [_join(name, attribute) for attribute in attributes]
+        full = [join(name, attribute) for attribute in attributes]
         return [Side(self.names[each], gate, first) for each in full if each in self.names]
 
     def _read_by(self, units: Units, name: str, first: int = 0) -> None:
@@ -158,7 +152,7 @@ class Graph:
             reading = [
                 attribute
                 for attribute in ("weight", "weight_ih_l0", "weight_ih_l0_reverse")
-                if _join(reader, attribute) in self.names
+                if join(reader, attribute) in self.names
             ]
             grouped = isinstance(module, CONVOLUTIONS) and module.groups > 1
             # Where two modules' outputs are added, a column is not one unit's.
@@ -168,7 +162,7 @@ class Graph:
                 units.open = True
                 continue
             for side in self._sides(reader, *reading, first=first):
-                if side.weight not in self.weights:  # a GRU's, say
+                if side.weight not in self.weights:  # a GRU's, say, or tied
                     units.open = True
                     continue
                 layout = self.weights[side.weight].layout
@@ -228,7 +222,7 @@ class Graph:
         live = {name: start(name) for name in self.weights}
         biases = {s.weight: start(s.weight) for units in self.units for s in units.biases}
         dead = self.remove_dead(live, biases)
-        cleared = {name: live[name] for name in live if name in masks}
+        cleared = {name: live.get(name, m) for name, m in masks.items() if name not in biases}
         cleared |= {name: mask for name, mask in biases.items() if not bool(mask.all())}
         return cleared, {name: int(gone.sum()) for name, gone in dead.items() if bool(gone.any())}
 
@@ -258,14 +252,31 @@ class Graph:
                 dead[units.name] = gone
         return dead
 
+    def without_units(
+        self, removed: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Of the masks of biases whose units were removed what still holds: where masks that were
+        loaded since give a unit live weights, its biases are live."""
+        found = {name: mask.clone() for name, mask in removed.items()}
+        for units in self.units:
+            sides = [side for side in units.biases if side.weight in found]
+            parts = list(self._parts(units, masks, {})) if sides else []
+            if parts:
+                live = torch.stack([part.flatten(0, -2).any(0) for part in parts]).any(0)
+                for side in sides:
+                    self.bias_part(units, side, found[side.weight]).logical_or_(live)
+        return found
+
     def _parts(
         self, units: Units, live: Mapping[str, Tensor], biases: Mapping[str, Tensor]
     ) -> Iterator[Tensor]:
-        """Views of all that belongs to the units, the units last."""
+        """Views of all that is given of the units, the units last."""
         for side in units.rows:
-            yield self.row_part(side, live[side.weight]).transpose(1, 2)
+            if side.weight in live:
+                yield self.row_part(side, live[side.weight]).transpose(1, 2)
         for side in units.columns:
-            yield self.column_part(units, side, live[side.weight]).transpose(2, 3)
+            if side.weight in live:
+                yield self.column_part(units, side, live[side.weight]).transpose(2, 3)
         for side in units.biases:
             if side.weight in biases:
                 yield self.bias_part(units, side, biases[side.weight])
@@ -275,24 +286,3 @@ def places(module: nn.RNNBase) -> list[str]:
     """The ends of a stack's parameter names: by layer, forward before reverse."""
     ends = ("", "_reverse") if module.bidirectional else ("",)
     return [f"_l{layer}{end}" for layer in range(module.num_layers) for end in ends]
-
-
-def sequential_readers(model: nn.Module) -> Iterator[tuple[str, list[str]]]:
-    """Inside each nn.Sequential: a module and the next one that is not element by element."""
-    for prefix, module in model.named_modules():
-        if type(module) is not nn.Sequential:
-            continue
-        inside = list(module._modules.items())
-        for k, (name, made) in enumerate(inside):
-            for other, following in inside[k + 1 :]:
-                if type(following) in POINTWISE and addition(following) is None:
-                    continue
-                features = type(made) is nn.Linear and type(following) in (nn.Linear, *STACKS)
-                channels = type(made) in CONVOLUTIONS and type(following) in CONVOLUTIONS
-                if features or channels:
-                    yield _join(prefix, name), [_join(prefix, other)]
-                break
-
-
-def _join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
