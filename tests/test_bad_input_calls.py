@@ -165,3 +165,34 @@ def test_an_explicit_backend_names_every_reason(make: Any) -> None:
         make(D, H, backend="cpu", device="meta")(x.to("meta"))
     with pytest.raises(RuntimeError, match=f"'triton' cannot run: no Triton kernel computes {op}"):
         make(D, H, backend="triton")(x)
+
+
+BOOL = {"dtype": torch.bool}
+RESETS: dict[str, tuple[dict[str, Any], tuple[int, ...], Tensor, str]] = {
+    "time first": ({"batch_first": True}, (N, T, D), torch.zeros(T, N, **BOOL), "(3, 5)"),
+    "batch first": ({}, (T, N, D), torch.zeros(N, T, **BOOL), "(5, 3)"),
+    "no rank": ({"batch_first": True}, (N, T, D), torch.tensor(True), "(3, 5)"),
+    "one rank": ({"batch_first": True}, (N, T, D), torch.zeros(T, **BOOL), "(3, 5)"),
+    "three ranks": ({}, (T, N, D), torch.zeros(T, N, 1, **BOOL), "(5, 3)"),
+    "unbatched, no rank": ({}, (T, D), torch.tensor(True), "(5,)"),
+    "unbatched, two ranks": ({"batch_first": True}, (T, D), torch.zeros(1, T, **BOOL), "(5,)"),
+    "integers": ({"batch_first": True}, (N, T, D), torch.zeros(N, T).long(), "(3, 5)"),
+    "device": (
+        {"batch_first": True},
+        (N, T, D),
+        torch.zeros(N, T, device="meta", **BOOL),
+        "(3, 5)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", RESETS)
+@pytest.mark.parametrize("make", [*STACKS.values(), ltlstm.HLSTM])
+def test_resets_are_told_their_shape_as_the_caller_has_it(make: Any, mistake: str) -> None:
+    options, shape, reset, wanted = RESETS[mistake]
+    with pytest.raises(ValueError) as error:
+        make(D, H, 2, **options)(torch.ones(shape), reset=reset)
+    assert str(error.value) == (
+        f"{make.__name__}: reset must be bool of shape {wanted} on cpu, got {reset.dtype} of "
+        f"shape {tuple(reset.shape)} on {reset.device}"
+    )

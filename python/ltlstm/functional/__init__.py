@@ -3,7 +3,7 @@
 
 Each call goes to the best backend that can serve it (``ltlstm_kernels.backend``), and to the plain
 loops of ``ltlstm.reference`` under torch.func transforms, forward-mode differentiation and tensor
-subclasses, which an operator would not see.
+subclasses with a ``__torch_dispatch__``, which an operator would not see.
 """
 
 from ltlstm.functional.cell import lstm_cell
