@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -184,7 +184,7 @@ def initial_state(
     H = P if gate_layers else w_ih[0] // 4
     if hx is None:
         # Not int(batch_sizes[0]): torch.jit.trace would keep its value.
-        N = input.shape[1] if batch_sizes is None else batch_sizes[0]
+        N: Any = input.shape[1] if batch_sizes is None else batch_sizes[0]
         return input.new_zeros(states, N, P), input.new_zeros(states, N, H)
     check_pair(op, hx)
     h0, c0 = hx
