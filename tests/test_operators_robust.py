@@ -11,6 +11,7 @@ from torch import Tensor
 from cases import EVERYTHING, TOGETHER, Case, arguments
 from ltlstm_kernels import ops
 from operators import (
+    F64,
     Named,
     assert_identical,
     call,
@@ -22,6 +23,7 @@ from operators import (
     run,
     threads,
 )
+from tolerance import assert_close
 
 LANES = pytest.mark.parametrize("lanes", [1, 2], ids=["lstm_stack", "lt_lstm"])
 PADDED = replace(EVERYTHING, packed=False)
@@ -78,17 +80,25 @@ def test_lanes_side_by_side_give_the_same_numbers(case: Case, count: int, save: 
 @LANES
 @pytest.mark.parametrize("case", [*CASES, *TOGETHER], ids=str)
 def test_uninitialised_memory_is_never_read(case: Case, lanes: int) -> None:
-    clean = everything(case, lanes, count=2)
-    with poisoned_memory(), threads(2):
+    def results() -> tuple[Named, Named]:
+        """Of training, and of inference."""
+        training = everything(case, lanes, count=2)
+        with threads(2):
+            bare = call(case, arguments(case, torch.float32, lanes), save=False)
+        return training, dict(zip(names(lanes)[:3], bare[:3], strict=True))
+
+    clean = results()
+    with poisoned_memory():
         assert torch.empty(3).isnan().all()
-        dirty = everything(case, lanes, count=2)
-        bare = call(case, arguments(case, torch.float32, lanes), save=False)
-    assert_identical(dirty, clean)
-    assert all(value.isfinite().all() for value in dirty.values())
-    assert_identical(
-        dict(zip(names(lanes)[:3], bare[:3], strict=True)),
-        {name: clean[name] for name in names(lanes)[:3]},
-    )
+        dirty = results()
+    # Not training against inference: the memory of their products is not aligned alike, which in
+    # some libraries decides the last bit.
+    for found, expected in zip(dirty, clean, strict=True):
+        assert_identical(found, expected)
+        assert all(value.isfinite().all() for value in found.values())
+    truth, plain = (oracle(case, arguments(case, dtype, lanes)) for dtype in (F64, torch.float32))
+    for name, value in dirty[1].items():
+        assert_close(value, truth[name], plain[name], name)
 
 
 @LANES

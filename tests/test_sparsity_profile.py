@@ -61,6 +61,12 @@ def test_the_command_names_the_fast_sizes_and_keeps_them(module, tmp_path, capsy
     assert [point["size"] for point in kept["points"]] == [4, 8, 12]
     assert output[-2] == f"fast sizes: {', '.join(map(str, kept['fast_sizes']))}"
     assert output[4].endswith("fast")
+
+
+def test_the_command_plots(tmp_path):
+    pytest.importorskip("matplotlib")
+    arguments = ["--sizes", "4,8", "--steps", "2", "--rounds", "1", "--out", str(tmp_path)]
+    assert profile.main(arguments) == 0
     assert (tmp_path / "profile.png").read_bytes().startswith(b"\x89PNG")
 
 
