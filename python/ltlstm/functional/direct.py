@@ -23,6 +23,7 @@ def may_be_direct() -> bool:
     return not (
         torch.is_grad_enabled()
         or torch.compiler.is_compiling()
+        or torch._C._is_tracing()
         or torch._C._is_any_autocast_enabled()
         or torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
