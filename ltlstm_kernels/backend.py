@@ -6,7 +6,8 @@ loops. The reference takes everything, so `auto` always finds one. Who says it, 
 the argument, `use_backend`, the environment variable LTLSTM_BACKEND. With LTLSTM_STRICT=1 a call
 that `auto` cannot serve by a kernel of ours is an error. Both variables are read at each call;
 under torch.compile and torch.export, when the call is traced. These cannot trace aten, so that what
-`auto` leaves to it runs there on our kernels, or, where there is none, on the reference.
+`auto` leaves to it runs there on our kernels, or, where there is none, on the reference. While
+torch.onnx.export traces, the answer is always `onnx`: nodes of standard ONNX.
 """
 
 import operator
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import torch
 
 import ltlstm_kernels
-from ltlstm_kernels import plan, triton_ops
+from ltlstm_kernels import onnx_export, plan, triton_ops
 from ltlstm_kernels.capture import is_captured
 from ltlstm_kernels.measured import Sizes, aten_is_faster, cuda_is_faster
 
@@ -182,6 +183,8 @@ def choose(backend: str | None, asked: Asked) -> str:
     """The backend that serves the call. One that was named and cannot raises RuntimeError."""
     if _local.asking:
         raise _Question(backend, asked)
+    if onnx_export.traces(asked.op):
+        return "onnx"  # whatever was named: the file holds no kernel of ours
     name, source = requested(backend)
     if name == "auto":
         return _automatic(asked)
@@ -232,15 +235,15 @@ def _left_to_aten(chosen: str, asked: Asked) -> bool:
 
 
 def compute_dtype(backend: str, asked: Asked) -> torch.dtype:
-    """What the call's tensors are turned into for it. Half types are storage on the CPU, but that
-    the LSTM infers from bfloat16 weights as they are; under autocast cpu and reference do not round
-    the weights.
-    """
+    """What the call's tensors are turned into for it. Half types are storage on the CPU and in
+    ONNX, but that the CPU's LSTM infers from bfloat16 weights as they are; under autocast cpu, onnx
+    and reference do not round the weights."""
     if asked.autocast is not None:
-        return torch.float32 if backend in ("cpu", "reference") else asked.autocast
-    if asked.op == "lstm" and asked.dtype == torch.bfloat16 and asked.inference:
-        return asked.dtype
-    return torch.float32 if backend == "cpu" and asked.dtype in _HALF else asked.dtype
+        return torch.float32 if backend in ("cpu", "onnx", "reference") else asked.autocast
+    storage = backend in ("cpu", "onnx") and asked.dtype in _HALF
+    if backend == "cpu" and asked.op == "lstm" and asked.dtype == torch.bfloat16:
+        storage = not asked.inference
+    return torch.float32 if storage else asked.dtype
 
 
 def notes(backend: str, asked: Asked) -> list[str]:

@@ -159,7 +159,7 @@ def reference(
         rows = Rows(x, given.get("batch_sizes"), None, reset)
 
         def step(
-            t: int, x: Tensor, h: Tensor, c: Tensor, read: dict[str, Tensor] = read
+            x: Tensor, h: Tensor, c: Tensor, read: dict[str, Tensor] = read
         ) -> tuple[Tensor, Tensor]:
             h, c = cell(x + linear(h, read["w_hh"]), c, read.get("peephole"))
             return (linear(h, read["w_hr"]) if p.P else h), c

@@ -50,7 +50,7 @@ def pointwise_cell(
     backend: str, preact: Tensor, c: Tensor, peephole: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """preact (..., 4H), c (..., H) -> h, c_new, on the operator where there is one."""
-    if backend in ("aten", "reference"):
+    if backend in ("aten", "onnx", "reference"):
         return reference.cell(preact, c, peephole)
     dtype = torch.promote_types(preact.dtype, c.dtype)
     # Half types are storage on the CPU.

@@ -59,6 +59,7 @@ class Problem:
     slope: float = 0.0  # of the gates' activation below zero
     gate_masks: Tensor | None = None  # (L*dirs*J, *, 4K)
     compiled: Sequence[Tensor] = ()  # instead of weights, of which then only sizes matter
+    fresh: bool = False  # no hx was given: h0 and c0 are zeros
     masks: list[Tensor] = field(default_factory=list)
     dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
     backend: str = "reference"

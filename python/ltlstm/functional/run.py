@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ltlstm.functional import onnx
 from ltlstm.functional.dropout import draw_masks
 from ltlstm.functional.lengths import packing
 from ltlstm.functional.problem import Flags, Problem, Result, check, check_values, python_only
@@ -58,7 +59,9 @@ def run(
         shape = (layers, *p.input.shape[:-1], width)
         p.gate_masks = draw_masks(1, shape, gate_dropout, p.input)[0]
 
-    if p.lengths is not None and p.backend != "reference" and p.input.shape[1] > 0:
+    if p.backend == "onnx":
+        compute = onnx.compute
+    elif p.lengths is not None and p.backend != "reference" and p.input.shape[1] > 0:
         compute = partial(_packed, compute=compute, traced=traced)
     if autocast is None:
         result = compute(p)

@@ -120,7 +120,9 @@ def _call(
     reset: Tensor | None, return_states: bool, backend: str | None,
 ) -> tuple[Any, ...]:  # fmt: skip
     h0, c0 = initial_state(op, input, hx, weights, flags, batch_sizes)
-    p = Problem(op, input, h0, c0, weights, flags, batch_sizes, lengths, reset)
+    p = Problem(
+        op, input, h0, c0, weights, flags, batch_sizes, lengths, reset, fresh=hx is None
+    )  # fmt: skip
     r = run(
         p, compute, dropout=dropout, masks=p.layers - 1, return_states=return_states,
         beyond_torch=beyond_torch(flags, reset, return_states), backend=backend,

@@ -84,7 +84,7 @@ def lt_lstm(
     h0, c0 = initial_state(op, input, hx, weights, flags, batch_sizes)
     p = Problem(
         op, input, h0, c0, weights, flags, batch_sizes, lengths, reset, traj_weights, contexts,
-        depth_unit, lanes,
+        depth_unit, lanes, fresh=hx is None,
     )  # fmt: skip
     _check_counts(p)
     r = run(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu, linear, relu
 
 from ltlstm.reference.rows import Rows
-from ltlstm.reference.time_lane import Layer, LayerResult, Stack, cell, scan, stack
+from ltlstm.reference.time_lane import Layer, LayerResult, Scan, Stack, cell, each_way, scan, stack
 
 
 class GateWeights(NamedTuple):
@@ -42,33 +42,35 @@ def _per_gate(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """(n, 4 in) -> (n, 4 out), each gate by its own weights."""
     of_gate = a.chunk(4, dim=-1)
     biases = (None,) * 4 if b is None else b.unbind(0)
-    outputs = [linear(x, w_k, b_k) for x, w_k, b_k in zip(of_gate, w, biases, strict=True)]
+    gates = zip(of_gate, w.unbind(0), biases, strict=True)
+    outputs = [linear(x, w_k, b_k) for x, w_k, b_k in gates]
     return torch.cat(outputs, dim=-1)
 
 
-def _layers(
+def h_lstms(
     weights: Sequence[Tensor], count: int, rows: Rows, slope: float, gate_masks: Tensor | None,
-    bias: bool,
+    bias: bool, scan: Scan = scan,
 ) -> Layer:  # fmt: skip
-    """count: hidden layers in a gate."""
+    """Each layer, of the weights in the order of the flat list. count: hidden layers in a gate."""
     flat = iter(weights)
 
     def run(k: int, x: Tensor, h: Tensor, c: Tensor, reverse: bool) -> LayerResult:
         w = _read(flat, count, bias)
-        dropped: list[Sequence[Tensor]] = []  # of each hidden layer, by step
-        if gate_masks is not None:
-            dropped = [rows.steps(m) for m in gate_masks[k * count : (k + 1) * count].unbind(0)]
+        entering = [linear(x, w.ih, w.b)]
+        if gate_masks is not None:  # they go with the step that they are of
+            entering += gate_masks[k * count : (k + 1) * count].unbind(0)
 
-        def step(t: int, z: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        def step(entered: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+            z, *masks = entered.split(w.hh.shape[0], dim=-1)
             z = z + linear(h, w.hh)
             for layer, (weight, b) in enumerate(w.later):
                 a = _phi(z, slope)
-                z = _per_gate(a * dropped[layer][t] if dropped else a, weight, b)
+                z = _per_gate(a * masks[layer] if masks else a, weight, b)
             return cell(z, c)
 
-        return scan(linear(x, w.ih, w.b), h, c, rows, reverse, step)
+        return scan(torch.cat(entering, dim=-1), h, c, rows, reverse, step)
 
-    return run
+    return each_way(run)
 
 
 def h_stack(
@@ -83,5 +85,5 @@ def h_stack(
     the J hidden layers of each cell.
     """
     count = gate_layers(len(weights) // h0.shape[0], bias)
-    layer = _layers(weights, count, rows, slope, gate_masks, bias)
+    layer = h_lstms(weights, count, rows, slope, gate_masks, bias)
     return stack(input, h0, c0, masks, rows, layer, bidirectional, residual=False)

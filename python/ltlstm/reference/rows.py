@@ -74,14 +74,22 @@ class Rows:
         """The frame after each of x (*, F): zero at the end, and across a reset."""
         if self.reset is not None:
             x = x.masked_fill(self.reset[..., None], 0)
+        if self.sizes is None:
+            return torch.cat([x[1:], torch.zeros_like(x[:1])])
         steps = self.steps(x)
         after = [*steps[1:], steps[-1][:0]]
         ended = [torch.zeros_like(step) for step in steps]
         return self.join([replace(e, a) for e, a in zip(ended, after, strict=True)])
 
 
-def replace(state: Tensor, first: Tensor) -> Tensor:
+def first(state: Tensor, like: Tensor) -> Tensor:
+    """As many of the first rows of the state (N, F) as ``like`` has."""
+    n = like.shape[0]
+    return state if n == state.shape[0] else state[:n]
+
+
+def replace(state: Tensor, rows: Tensor) -> Tensor:
     """The state (N, F) with its first rows replaced: packed rows that have not begun, or have
     ended, keep theirs."""
-    n = first.shape[0]
-    return first if n == state.shape[0] else torch.cat([first, state[n:]])
+    n = rows.shape[0]
+    return rows if n == state.shape[0] else torch.cat([rows, state[n:]])

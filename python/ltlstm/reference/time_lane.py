@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cell, one time-LSTM, and a stack of them (plain or residual)."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ltlstm.reference.rows import Has, Rows, read, replace
+from ltlstm.reference.rows import Has, Rows, first, read, replace
 
 Stack = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
-# Of one layer in one direction: h (*, P), c (*, H), h_n, c_n.
+# Of a layer in one direction: h (*, P), c (*, H), h_n (N, P), c_n (N, H). Of a whole layer:
+# h (*, dirs*P), c (dirs, *, H), h_n (dirs, N, P), c_n (dirs, N, H).
 LayerResult = tuple[Tensor, Tensor, Tensor, Tensor]
 # (its number among the L*dirs, x (*, .), h (N, P), c (N, H), reverse) -> what it gives.
-Layer = Callable[[int, Tensor, Tensor, Tensor, bool], LayerResult]
-# (t, what of preact is of step t, h, c) -> h, c: one step of the rows that are alive.
-Step = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Direction = Callable[[int, Tensor, Tensor, Tensor, bool], LayerResult]
+# (x (*, .), h (dirs, N, P), c (dirs, N, H)) -> what it gives; called once a layer, in their order.
+Layer = Callable[[Tensor, Tensor, Tensor], LayerResult]
+# (what of preact is of this step, h, c) -> h, c: one step of the rows that are alive.
+Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# A step over time: `scan`, or what stands in for it where T is not known.
+Scan = Callable[[Tensor, Tensor, Tensor, Rows, bool, Step], LayerResult]
 
 
 def cell(preact: Tensor, c: Tensor, peephole: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -43,15 +49,9 @@ def scan(
     for t in reversed(range(len(steps))) if reverse else range(len(steps)):
         # A reset lies before its step: scanning back, step t is reached across the one of t+1.
         boundary = t + 1 if reverse else t
-        if resets is not None and boundary < len(resets):
-            cleared = resets[boundary][:, None]
-            h = replace(h, h[: len(cleared)].masked_fill(cleared, 0))
-            c = replace(c, c[: len(cleared)].masked_fill(cleared, 0))
-        n = steps[t].shape[0]
-        h_t, c_t = step(t, steps[t], h[:n], c[:n])
-        if past_end is not None:
-            h_t = torch.where(past_end[t][:, None], h, h_t)
-            c_t = torch.where(past_end[t][:, None], c, c_t)
+        cleared = resets[boundary] if resets is not None and boundary < len(resets) else None
+        ended = None if past_end is None else past_end[t]
+        h_t, c_t = advance(step, steps[t], h, c, cleared, ended)
         hs.append(h_t)
         cs.append(c_t)
         h, c = replace(h, h_t), replace(c, c_t)
@@ -61,8 +61,34 @@ def scan(
     return rows.end(rows.join(hs)), rows.end(rows.join(cs)), h, c
 
 
-def time_lstms(weights: Sequence[Tensor], has: Has, rows: Rows) -> Layer:
-    """Each layer and direction, in the order of the flat list."""
+def advance(
+    step: Step, preact: Tensor, h: Tensor, c: Tensor, cleared: Tensor | None, ended: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One step of the rows that are alive -> their h, c. cleared: rows whose state is zero before
+    it; ended: rows that keep their state."""
+    if cleared is not None:
+        h = replace(h, first(h, cleared).masked_fill(cleared[:, None], 0))
+        c = replace(c, first(c, cleared).masked_fill(cleared[:, None], 0))
+    h_t, c_t = step(preact, first(h, preact), first(c, preact))
+    if ended is not None:
+        h_t, c_t = torch.where(ended[:, None], h, h_t), torch.where(ended[:, None], c, c_t)
+    return h_t, c_t
+
+
+def each_way(run: Direction) -> Layer:
+    """A whole layer of its directions, one after the other."""
+    numbers = itertools.count()
+
+    def layer(x: Tensor, h: Tensor, c: Tensor) -> LayerResult:
+        found = [run(next(numbers), x, h[d], c[d], d == 1) for d in range(h.shape[0])]
+        hs, cs, h_n, c_n = zip(*found, strict=True)
+        return torch.cat(hs, dim=-1), torch.stack(cs), torch.stack(h_n), torch.stack(c_n)
+
+    return layer
+
+
+def time_lstms(weights: Sequence[Tensor], has: Has, rows: Rows, scan: Scan = scan) -> Layer:
+    """Each layer, of the weights in the order of the flat list."""
     flat = iter(weights)
 
     def run(k: int, x: Tensor, h: Tensor, c: Tensor, reverse: bool) -> LayerResult:
@@ -70,13 +96,13 @@ def time_lstms(weights: Sequence[Tensor], has: Has, rows: Rows) -> Layer:
         assert w.hh is not None
         w_hh = w.hh
 
-        def step(t: int, preact: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        def step(preact: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
             h, c = cell(preact + linear(h, w_hh, w.b_hh), c, w.peephole)
             return (h if w.hr is None else linear(h, w.hr)), c
 
         return scan(linear(x, w.ih, w.b_ih), h, c, rows, reverse, step)
 
-    return run
+    return each_way(run)
 
 
 def stack(
@@ -108,14 +134,11 @@ def stack(
         if layer > 0:
             below = hidden[-1] * masks[layer - 1] if masks else hidden[-1]
             x = x + below if residual and layer > 1 else below
-        outputs: list[Tensor] = []
-        for direction in range(dirs):
-            k = layer * dirs + direction
-            h, c, h_last, c_last = run_layer(k, x, h0[k], c0[k], direction == 1)
-            outputs.append(h)
-            cells.append(c)
-            h_n.append(h_last)
-            c_n.append(c_last)
-        hidden.append(torch.cat(outputs, dim=-1))
+        span = slice(layer * dirs, (layer + 1) * dirs)
+        h, c, h_last, c_last = run_layer(x, h0[span], c0[span])
+        hidden.append(h)
+        cells.append(c)
+        h_n.append(h_last)
+        c_n.append(c_last)
     output = x + hidden[-1] if residual and layers > 1 else hidden[-1]
-    return output, torch.stack(h_n), torch.stack(c_n), torch.stack(hidden), torch.stack(cells)
+    return output, torch.cat(h_n), torch.cat(c_n), torch.stack(hidden), torch.cat(cells)
