@@ -249,8 +249,8 @@ std::vector<Tensor> HiddenGates<scalar>::backward(
     const auto& here = directions[d];
     const Tensor d_first = matrix(d_gate_hidden[d], 0, R, 4 * K);
     product(d_x, d_first, plain(w.w_ih), d > 0);
-    d_weights.push_back(weight_gradient(w.w_ih, d_first, x));
-    d_weights.push_back(weight_gradient(w.w_hh, d_first, here.h_prev));
+    d_weights.push_back(weight_gradient<scalar>(w.w_ih, d_first, x));
+    d_weights.push_back(weight_gradient<scalar>(w.w_hh, d_first, here.h_prev));
     if (w.b) d_weights.push_back(column_sums(d_first));
     for (int64_t j = 0; j < J; ++j) {
       const int64_t outputs = j == J - 1 ? H : K;
@@ -258,9 +258,9 @@ std::vector<Tensor> HiddenGates<scalar>::backward(
       const Tensor a = matrix(memory.gate_hidden, index * J + j, R, 4 * K);
       d_weights.push_back(empty(x, w.later[j].sizes()));
       for (int gate = 0; gate < 4; ++gate)
-        product(gate_of(d_weights.back(), gate),
-                transposed(matrix(d_z, gate * outputs, R, outputs, 4 * outputs, 1)),
-                matrix(a, gate * K, R, K, 4 * K, 1), false);
+        sum_over_rows<scalar>(gate_of(d_weights.back(), gate),
+                              matrix(d_z, gate * outputs, R, outputs, 4 * outputs, 1),
+                              matrix(a, gate * K, R, K, 4 * K, 1));
       if (w.later_b[j]) d_weights.push_back(torch::stable::view(column_sums(d_z), {4, outputs}));
     }
   }

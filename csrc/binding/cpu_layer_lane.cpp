@@ -82,12 +82,12 @@ std::vector<Tensor> LayerLane<scalar>::backward(const CellWeights& w, const Laye
   gradients.peephole = CellRows<scalar>::backward(saved.gates, saved.m_below, saved.m, w.peephole,
                                                   dr, dm, d_preact, r);
   if (w.w_hr) {
-    gradients.w_hr = weight_gradient(*w.w_hr, dg, *r);
+    gradients.w_hr = weight_gradient<scalar>(*w.w_hr, dg, *r);
   }
   product(d_x, d_preact, plain(w.w_ih), false);
-  gradients.w_ih = weight_gradient(w.w_ih, d_preact, saved.x);
+  gradients.w_ih = weight_gradient<scalar>(w.w_ih, d_preact, saved.x);
   if (saved.g_below) {
-    gradients.w_hh = weight_gradient(*w.w_hh, d_preact, *saved.g_below);
+    gradients.w_hh = weight_gradient<scalar>(*w.w_hh, d_preact, *saved.g_below);
     product(dg, d_preact, plain(*w.w_hh), false);
   }
   if (w.b_ih) {

@@ -33,13 +33,6 @@ inline void linear(const Tensor& out, const Tensor& x, const Tensor& w,
   }
 }
 
-// The gradient of a weight whose product took the rows of x to the rows of which d is the gradient.
-inline Tensor weight_gradient(const Tensor& weight, const Tensor& d, const Tensor& x) {
-  Tensor gradient = empty(weight, sizes_of(weight));
-  product(gradient, transposed(d), x, false);
-  return gradient;
-}
-
 // Pieces of [0, count) on torch's threads, each worth starting a thread for; `work` is the cost of
 // one in operations.
 template <class Function>
@@ -66,6 +59,36 @@ void add(const Tensor& from, const Tensor& to) {
   parallel(to.numel(), 1, [=](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) sum[i] += source[i];
   });
+}
+
+inline Tensor rows_of(const Tensor& t, int64_t first, int64_t rows) {
+  return matrix(t, first * t.stride(0), rows, t.size(1), t.stride(0), t.stride(1));
+}
+
+// out = d^T x, the gradient of a weight whose product took the rows of x (R, .) to those of d's
+// (R, .) value; out is contiguous. In one product of many rows some libraries add each to one float
+// sum, also to what is in out already, and digits are lost: so pieces of the rows have products of
+// their own, which are added.
+template <class scalar>
+void sum_over_rows(const Tensor& out, const Tensor& d, const Tensor& x) {
+  constexpr int64_t kRowsAtOnce = 1024;
+  const int64_t R = x.size(0);
+  product(out, transposed(rows_of(d, 0, std::min(R, kRowsAtOnce))),
+          rows_of(x, 0, std::min(R, kRowsAtOnce)), false);
+  if (R <= kRowsAtOnce) return;
+  const Tensor piece = empty(out, out.sizes());
+  for (int64_t first = kRowsAtOnce; first < R; first += kRowsAtOnce) {
+    const int64_t rows = std::min(kRowsAtOnce, R - first);
+    product(piece, transposed(rows_of(d, first, rows)), rows_of(x, first, rows), false);
+    add<scalar>(piece, out);
+  }
+}
+
+template <class scalar>
+Tensor weight_gradient(const Tensor& weight, const Tensor& d, const Tensor& x) {
+  const Tensor gradient = empty(weight, sizes_of(weight));
+  sum_over_rows<scalar>(gradient, d, x);
+  return gradient;
 }
 
 template <class scalar>

@@ -191,13 +191,13 @@ std::vector<Tensor> TimeLane<scalar>::backward(const StackArguments& s, int64_t 
     const Direction& here = directions[d];
     product(d_x, here.d_preact, plain(w.w_ih), d > 0);
     CellWeightGradients gradients;
-    gradients.w_ih = weight_gradient(w.w_ih, here.d_preact, x);
-    gradients.w_hh = weight_gradient(*w.w_hh, here.d_preact, here.h_prev);
+    gradients.w_ih = weight_gradient<scalar>(w.w_ih, here.d_preact, x);
+    gradients.w_hh = weight_gradient<scalar>(*w.w_hh, here.d_preact, here.h_prev);
     if (w.b_ih) {
       gradients.b_ih = column_sums(here.d_preact);
       gradients.b_hh = torch::stable::clone(*gradients.b_ih);
     }
-    if (w.w_hr) gradients.w_hr = weight_gradient(*w.w_hr, *here.d_projected, *here.r);
+    if (w.w_hr) gradients.w_hr = weight_gradient<scalar>(*w.w_hr, *here.d_projected, *here.r);
     if (w.peephole) gradients.peephole = column_sums(*here.d_peephole);
     gradients.append_to(d_weights);
   }
