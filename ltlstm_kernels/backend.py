@@ -46,12 +46,13 @@ class Asked(NamedTuple):
     device: str  # type of the device, as "cpu"
     dtype: torch.dtype  # of the input
     beyond_torch: Sequence[str]  # features that torch's own LSTM lacks
-    python_only: str | None  # why a kernel would not see the whole call, as under vmap
+    python_only: str | None  # why an operator would not see the whole call, as under vmap
     autocast: torch.dtype | None = None  # the dtype that autocast asks for
     sizes: Sizes | None = None  # where the tables of measurements know the operator
     inference: bool = False  # no gradient, no states of every step, no dropout
     shape: plan.Shape | None = None  # of a stack that is not on the CPU
     device_index: int | None = None  # which of several devices
+    aten_sees: bool = False  # what is python_only for ours alone
 
 
 class _Local(threading.local):
@@ -133,7 +134,7 @@ def reasons(backend: str, asked: Asked) -> list[str]:
         return found
     if backend == "triton" and asked.op != "h_lstm":
         return [f"no Triton kernel computes {asked.op}"]
-    if asked.python_only is not None:
+    if asked.python_only is not None and not (backend == "aten" and asked.aten_sees):
         found.append(asked.python_only)
     if backend == "aten":
         found += [f"torch's own LSTM has no {feature}" for feature in asked.beyond_torch]

@@ -158,6 +158,13 @@ def python_only(tensors: Sequence[Tensor]) -> str | None:
     return None
 
 
+def is_per_sample(weights: Sequence[Tensor]) -> bool:
+    """Whether call_for_per_sample_grads gave the weights. They take linear and torch.lstm only."""
+    from torch.nn.utils._expanded_weights.expanded_weights_impl import ExpandedWeight
+
+    return any(type(w) is ExpandedWeight for w in weights)
+
+
 def initial_state(
     op: str, input: Tensor, hx: tuple[Tensor, Tensor] | None, weights: Sequence[Tensor],
     flags: Flags, batch_sizes: Tensor | None, gate_layers: int = 0,

@@ -11,7 +11,15 @@ from torch import Tensor
 from ltlstm.functional import onnx
 from ltlstm.functional.dropout import draw_masks
 from ltlstm.functional.lengths import packing
-from ltlstm.functional.problem import Flags, Problem, Result, check, check_values, python_only
+from ltlstm.functional.problem import (
+    Flags,
+    Problem,
+    Result,
+    check,
+    check_values,
+    is_per_sample,
+    python_only,
+)
 from ltlstm_kernels.backend import Asked, choose, compute_dtype
 from ltlstm_kernels.capture import is_captured
 
@@ -31,7 +39,8 @@ def run(
     unseen = python_only(tensors)
     # torch.jit.trace checks its graph under no_grad: the two must not differ.
     recorded = torch.is_grad_enabled() and not torch.jit.is_tracing()
-    gradients = recorded and any(t.requires_grad for t in tensors)
+    per_sample = unseen is not None and is_per_sample(p.weights)
+    gradients = recorded and (per_sample or any(t.requires_grad for t in tensors))
     p.states, p.save = return_states, return_states or gradients
     sizes = p.sizes(gradients)
     asked = Asked(
@@ -39,8 +48,14 @@ def run(
         inference=not p.save and dropout == 0,
         shape=None if device == "cpu" or p.gate_layers else p.shape(sizes),
         device_index=p.input.device.index,
+        aten_sees=per_sample and p.op in ("lstm", "residual_lstm"),
     )  # fmt: skip
     p.backend = choose(backend, asked)
+    if per_sample and p.backend != "aten":  # the products of the reference take T for the batch
+        raise RuntimeError(
+            f"{p.op}: weights must be tensors that backend {p.backend!r} can take, got per-sample "
+            "ones (torch.func.vmap over torch.func.grad gives their gradients here)"
+        )
     traced = is_captured()
     if not traced and unseen is None:
         check_values(p)

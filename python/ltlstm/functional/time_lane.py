@@ -2,6 +2,7 @@
 """The time lane on the operators or on torch's own LSTM: a whole stack, or layer by layer."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -89,6 +90,9 @@ def _aten(
 ) -> tuple[Tensor, Tensor, Tensor]:
     layers = h0.shape[0] // p.flags.dirs
     flags = (p.flags.bias, layers, p.dropout, p.dropout > 0, p.flags.bidirectional)
-    if p.batch_sizes is None:
-        return torch._VF.lstm(x, (h0, c0), list(weights), *flags, False)
-    return torch._VF.lstm(x, p.batch_sizes, (h0, c0), list(weights), *flags)
+    # Per-sample weights take the call apart, and know no operator of oneDNN's.
+    apart = type(weights[0]) not in (Tensor, torch.nn.Parameter)
+    with torch.backends.mkldnn.flags(enabled=False) if apart else nullcontext():
+        if p.batch_sizes is None:
+            return torch._VF.lstm(x, (h0, c0), list(weights), *flags, False)
+        return torch._VF.lstm(x, p.batch_sizes, (h0, c0), list(weights), *flags)
