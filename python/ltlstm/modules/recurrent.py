@@ -231,8 +231,8 @@ class Recurrent(Leaf, nn.RNNBase):
         data, batch_sizes, sorted_indices, unsorted_indices = input
         self.check_input(data, batch_sizes)
         if hx is not None:
+            hx = _reordered(hx, sorted_indices)  # first, as nn.LSTM does: its errors are torch's own
             check_pair(type(self).__name__, hx)
-            hx = _reordered(hx, sorted_indices)
             if not is_captured():  # a look at batch_sizes would break the graph
                 self.check_forward_args(data, hx, batch_sizes)
         elif unsorted_indices is not None:
