@@ -138,7 +138,7 @@ def test_starts_within_the_bounds_of_its_layers_and_by_the_seed() -> None:
     module.weight_ih_l0_mask.zero_()
     module.reset_parameters()
     assert not torch.equal(module.weight_ih_l0, again.weight_ih_l0)
-    assert not module.weight_ih_l0_mask.any()
+    assert module.weight_ih_l0_mask.all()
 
 
 @pytest.mark.parametrize("J", [1, 2])
