@@ -17,19 +17,23 @@ PROVE: dict[str, tuple[str, ...]] = {
     "test_emulator_defects": (),
     "test_cuda_kernels": ("test_sanitizers_have_nothing_to_say", "test_production_tiling"),
     "test_cuda_streamed": ("test_sanitizers_have_nothing_to_say",),
-    "test_cuda_binding": ("test_a_production_tiling",),
+    "test_cuda_binding": ("test_a_production_tiling", "test_values_and_gradients"),
     # processors and GPUs that are not this one
     "test_cpu_isa": (
         "test_values_and_gradients",
         "test_no_code_is_shared_between_instruction_sets",
     ),
+    "test_lstm_bfloat16": ("test_each_instruction_set",),
     "test_cuda_resources": (),
     "test_cuda_ptx": ("test_it_assembles",),
     "test_triton_compiled": (),
     # threads, forks and runs in processes of their own
     "test_cpu_threads": (),
     "test_recipe_run": ("test_killed_and_interrupted_runs_go_on_to_the_same_bits",),
-    # compilers of torch
+    # compilers, of torch and of C++
+    "test_jit_trace": ("test_a_program_of_cpp",),
+    "test_lstm_transforms": ("test_compile_by_inductor", "test_new_sizes_do_not_compile_again"),
+    "test_bench_gpu_hops": (),
     "test_features_files": ("test_one_aot_inductor_package_serves_any_size",),
     "test_operators_compile": (
         "test_opcheck_forward",
@@ -37,7 +41,16 @@ PROVE: dict[str, tuple[str, ...]] = {
         "test_inductor_trains",
         "test_aot_inductor_package",
     ),
-    # many examples, and tens of thousands of steps
+    # many examples, each input of a Jacobian, and tens of thousands of steps
+    "test_h_lstm_autograd": (
+        "test_every_instruction_set",
+        "test_more_threads_than_cores",
+        "test_gradgradcheck_of_one_output",
+        "test_opcheck_forward",
+        "test_opcheck_backward",
+    ),
+    "test_operators_gradients": ("test_gradgradcheck_of_one_output",),
+    "test_batched_gradients": ("test_gradcheck_with_batches",),
     "test_property": (),
     "test_features_large": (),
 }
