@@ -152,9 +152,13 @@ def python_only(tensors: Sequence[Tensor]) -> str | None:
         return "forward-mode differentiation is active"
     for tensor in tensors:
         kind = type(tensor)
+        if kind in _PLAIN:
+            continue
         # A class that only has a __torch_function__ gets the operator as one function, from torch.
-        if kind not in _PLAIN and kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        if kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
             return f"{kind.__name__} is a tensor subclass with a __torch_dispatch__ of its own"
+        if is_per_sample([tensor]):
+            return "call_for_per_sample_grads knows no operator of this package"
     return None
 
 
