@@ -116,8 +116,8 @@ BUILD_FACTS = [
 cuda_bindings = sources("csrc/binding/cuda*.cpp")
 # What both operator libraries take and check their arguments with.
 SHARED = ["csrc/binding/arguments.cpp", "csrc/binding/calls.cpp", "csrc/cpu/sparse_compile.cpp"]
-plan_module = "csrc/binding/plan_module.cpp"
-cpu_bindings = sorted(set(sources("csrc/binding/*.cpp")) - {*cuda_bindings, plan_module})
+build_facts = "csrc/binding/build_facts.cpp"
+cpu_bindings = sorted(set(sources("csrc/binding/*.cpp")) - {*cuda_bindings, build_facts})
 
 
 def operator_library(name: str, files: list[str], **options) -> Extension:
@@ -142,7 +142,7 @@ extensions = [
     ),
     Extension(
         "ltlstm_kernels._C",
-        sources("csrc/*.cpp") + [plan_module],
+        [build_facts],
         include_dirs=[CSRC, pybind11.get_include()],
         depends=headers,
         define_macros=BUILD_FACTS,
@@ -162,6 +162,9 @@ if build_cuda:
             # Static: the library then loads beside a torch of another CUDA release, or of none.
             libraries=["cudart_static", "rt", "dl"],
             extra_compile_args=CXX_FLAGS,
+            # By force: the linker drops a library that only weak symbols need, and libtorch.so is
+            # what brings the CUDA part of a CUDA torch into this library's scope.
+            extra_link_args=["-Wl,--push-state,--no-as-needed,-ltorch,--pop-state"],
         )
     )
 

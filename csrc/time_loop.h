@@ -23,6 +23,9 @@
 
 namespace ltlstm {
 
+// How long a block waits for another before it gives up, unless the caller knows better.
+constexpr int64_t kUsualPatienceNs = 4'000'000'000;
+
 enum class Regime { kBlock, kCluster, kGrid, kStreamed, kAten };
 
 // What a kernel is compiled for, beside its regime, its pass, the storage type and the columns.

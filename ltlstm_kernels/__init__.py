@@ -5,8 +5,8 @@ The package works with any of its libraries absent: `libraries()` says which are
 others are not. Only a library that ought to be there and is not brings a warning, once.
 """
 
+import ctypes
 import importlib
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -51,20 +51,43 @@ def _load(name: str, load: Callable[[Path], object]) -> Library:
     return Library(path)
 
 
-# The narrowest first; the variable LTLSTM_CPU_ISA names the widest that may run.
-INSTRUCTION_SETS = ("generic", "avx2", "avx512", "avx512bf16")
+def _load_cuda(path: Path) -> None:
+    """Raises OSError where torch is a CUDA build and the library has not found its functions: they
+    are null then, and a call would jump to nowhere."""
+    torch.ops.load_library(path)
+    if torch.version.cuda is None:
+        return
+    ask = ctypes.CDLL(str(path)).ltlstm_missing_functions
+    ask.restype = ctypes.c_char_p
+    names = ask().decode()
+    if names:
+        raise OSError(f"torch {torch.__version__} must have the functions it calls, lacks {names}")
+
+
+def cpu_isa(path: Path) -> str:
+    """The instruction set whose kernels the CPU library at that path runs here.
+
+    Raises ValueError where LTLSTM_CPU_ISA names none: the library reads it.
+    """
+    ask, told = ctypes.CDLL(str(path)).ltlstm_cpu_isa, ctypes.c_char_p()
+    ask.restype = ctypes.c_bool
+    known = ask(ctypes.byref(told))
+    text = (told.value or b"").decode()
+    if not known:
+        raise ValueError(text)
+    return text
+
+
+def _load_cpu(path: Path) -> None:
+    torch.ops.load_library(path)
+    cpu_isa(path)
 
 
 def _load_all() -> None:
-    asked = os.environ.get("LTLSTM_CPU_ISA") or INSTRUCTION_SETS[-1]
-    if asked not in INSTRUCTION_SETS:
-        raise ValueError(
-            f"ltlstm_kernels: LTLSTM_CPU_ISA must be one of {INSTRUCTION_SETS}, got {asked!r}"
-        )
     _loaded["_C"] = _load("_C", lambda path: importlib.import_module("ltlstm_kernels._C"))
-    _loaded["_ops_cpu"] = _load("_ops_cpu", torch.ops.load_library)
+    _loaded["_ops_cpu"] = _load("_ops_cpu", _load_cpu)
     if _loaded["_ops_cpu"].loaded:
-        _loaded["_ops_cuda"] = _load("_ops_cuda", torch.ops.load_library)
+        _loaded["_ops_cuda"] = _load("_ops_cuda", _load_cuda)
     else:
         # The schemas stand in the CPU library: without them an implementation has no operator.
         _loaded["_ops_cuda"] = Library(_find("_ops_cuda"), "needs _ops_cpu, which is missing")

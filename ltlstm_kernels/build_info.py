@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the compiled libraries know about the build and the CPU; nothing where they are missing."""
 
-import ctypes
-
 import ltlstm_kernels
 
 
@@ -28,8 +26,4 @@ def cpu_instruction_set() -> str | None:
     """The one whose kernels run in this process, which LTLSTM_CPU_ISA may have narrowed: generic,
     avx2, avx512 or avx512bf16. None where `_ops_cpu` is missing."""
     library = ltlstm_kernels.libraries()["_ops_cpu"]
-    if not library.loaded:
-        return None
-    name = ctypes.CDLL(str(library.path)).ltlstm_cpu_isa
-    name.restype = ctypes.c_char_p
-    return name().decode()
+    return ltlstm_kernels.cpu_isa(library.path) if library.loaded and library.path else None

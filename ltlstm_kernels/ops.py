@@ -16,14 +16,13 @@ operators take them stacked, or None (AOTInductor hands an empty list over as No
 raise RuntimeError.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ltlstm_kernels import libraries
+from ltlstm_kernels import libraries, plan
 
 # Without its library a namespace has no operators to describe.
 AVAILABLE = libraries()["_ops_cpu"].loaded
@@ -193,8 +192,7 @@ def _state_dtype(input: Tensor) -> torch.dtype:
 
 def _keeps_gates(input: Tensor, save: bool) -> bool:
     """Not where LTLSTM_CUDA_RECOMPUTE=1 has the backward on CUDA compute them again."""
-    asked = input.is_cuda and os.environ.get("LTLSTM_CUDA_RECOMPUTE") == "1"
-    return save and not asked
+    return save and not (input.is_cuda and plan.settings().recompute)
 
 
 def _time_lane_fake(input, h0, c0, bidirectional, save, top):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The launch plan of a GPU: which kernel would run a time-LSTM, how it is cut up, and why.
 
-A pure function of shapes and device facts (csrc/plan.cpp): it plans for any GPU, on any machine.
-Times in it are modelled, not measured.
+A pure function of shapes and device facts (csrc/plan.cpp): it plans for any GPU, on any machine,
+and any Python, for it stands in `_ops_cpu`. Times in it are modelled, not measured.
 """
 
 import ctypes
+import json
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +84,41 @@ class Plan(NamedTuple):
         return self.reason
 
 
+class _Request(ctypes.Structure):
+    """As in csrc/binding/plan_entry.cpp, field by field."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in Shape._fields),
+        *((name, ctypes.c_int64) for name in DeviceFacts._fields[:-1]),
+        ("clusters", 5 * ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("blocks", "columns", "chunk", "overlap")),
+    ]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The operator library that plans; RuntimeError where it is missing."""
+    library = ltlstm_kernels.libraries()["_ops_cpu"]
+    if not library.loaded:
+        raise RuntimeError(f"plan: the library _ops_cpu is missing: {library.error}")
+    return ctypes.CDLL(str(library.path))
+
+
+def _told(text: bytes) -> dict[str, Any]:
+    """What the library has answered; an error raises ValueError."""
+    found = json.loads(text)
+    if "error" in found:
+        raise ValueError(found["error"])
+    return found
+
+
+def _int64(name: str, value: int) -> int:
+    """Itself: ctypes would take a number that is too large by its last 64 bits."""
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"plan: {name} must fit 64 bits, got {value}")
+    return value
+
+
 @lru_cache(maxsize=4096)
 def make_plan(
     shape: Shape,
@@ -99,25 +135,22 @@ def make_plan(
 
     dtype: of the weights. regimes, blocks, columns, chunk (steps), overlap (of a trajectory): what
     to narrow the choice to, for tests and measurements; empty, 0 or None leaves it to the model.
-    Raises ValueError for sizes or facts that cannot be, RuntimeError where the library _C is
+    Raises ValueError for sizes or facts that cannot be, RuntimeError where the library _ops_cpu is
     missing.
     """
-    library = ltlstm_kernels.libraries()["_C"]
-    if not library.loaded:
-        raise RuntimeError(f"plan: the library _C is missing: {library.error}")
-    from ltlstm_kernels import _C
-
-    found = _C.plan(
-        **shape._asdict(),
-        projection=shape.P != shape.H,
-        dtype=str(dtype).removeprefix("torch."),
-        **device._asdict(),
-        regimes=regimes,
-        blocks=blocks,
-        columns=columns,
-        chunk=chunk,
-        overlap=overlap,
+    wanted = {"blocks": blocks, "columns": columns, "chunk": chunk}
+    wanted["overlap"] = -1 if overlap is None else overlap
+    facts = device._asdict()
+    clusters = [_int64("clusters", count) for count in facts.pop("clusters")]
+    numbers = {**shape._asdict(), **facts, **wanted}
+    request = _Request(
+        clusters=(5 * ctypes.c_int64)(*clusters),
+        **{name: _int64(name, value) for name, value in numbers.items()},
     )
+    plan = _library().ltlstm_plan
+    plan.restype = ctypes.c_char_p
+    name = str(dtype).removeprefix("torch.")
+    found = _told(plan(ctypes.byref(request), name.encode(), " ".join(regimes).encode()))
     return Plan(
         TimeLoop(**found["forward"]),
         TimeLoop(**found["backward"]),
@@ -126,13 +159,40 @@ def make_plan(
     )
 
 
+class Settings(NamedTuple):
+    """What the environment asks of the CUDA operators; csrc/settings.h has the variables."""
+
+    recompute: bool  # training keeps no gates
+    regimes: tuple[str, ...]
+    chunk: int  # steps; 0: the plan's
+
+
+def settings() -> Settings:
+    """As the operators themselves would read them at this moment.
+
+    Raises ValueError where a variable has a value without a meaning, RuntimeError where the library
+    _ops_cpu is missing.
+    """
+    ask = _library().ltlstm_cuda_settings
+    ask.restype = ctypes.c_char_p
+    return _settings_of(ask())
+
+
+@lru_cache(maxsize=64)
+def _settings_of(text: bytes) -> Settings:
+    found = _told(text)
+    return Settings(found["recompute"], tuple(found["regimes"]), found["chunk"])
+
+
 def plan_here(index: int | None, dtype: torch.dtype, shape: Shape) -> Plan | None:
-    """The plan for the CUDA device of this index, None the current one; None where nothing can be
-    planned or there is nothing to compute."""
-    facts = device_facts(index)
-    if facts is None or not ltlstm_kernels.libraries()["_C"].loaded or 0 in (shape.T, shape.N):
+    """The plan for the CUDA device of this index, None the current one, narrowed as the environment
+    asks; None where nothing can be planned or there is nothing to compute."""
+    planner = ltlstm_kernels.libraries()["_ops_cpu"]
+    facts = device_facts(index) if planner.loaded else None
+    if facts is None or 0 in (shape.T, shape.N):
         return None
-    return make_plan(shape, dtype, facts)
+    asked = settings()
+    return make_plan(shape, dtype, facts, regimes=asked.regimes, chunk=asked.chunk)
 
 
 def _constant(function: Any) -> Any:
@@ -199,9 +259,9 @@ def assumed_facts(
     capability: int, sms: int, shared_per_block: int, registers_per_sm: int
 ) -> DeviceFacts:
     """The facts with the resident clusters that are assumed where no driver can be asked."""
-    from ltlstm_kernels import _C
-
-    one, two, four, eight, sixteen = _C.assumed_clusters(capability=capability, sms=sms)
+    counts = (ctypes.c_int * 5)()
+    _library().ltlstm_assumed_clusters(ctypes.c_int(capability), ctypes.c_int(sms), counts)
+    one, two, four, eight, sixteen = counts
     return DeviceFacts(
         capability, sms, shared_per_block, registers_per_sm, (one, two, four, eight, sixteen)
     )

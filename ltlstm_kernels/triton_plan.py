@@ -34,7 +34,10 @@ class Plan(NamedTuple):
 
 
 def _sharing_allowed() -> bool:
-    return os.environ.get("LTLSTM_TRITON_SHARED", "1") != "0"
+    value = os.environ.get("LTLSTM_TRITON_SHARED") or "1"
+    if value not in ("0", "1"):
+        raise ValueError(f"h_lstm: LTLSTM_TRITON_SHARED must be 0 or 1, got {value}")
+    return value == "1"
 
 
 def processors(device: torch.device) -> int:

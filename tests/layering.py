@@ -47,7 +47,7 @@ INCLUDES = {
     "csrc/cpu": r"cpu/|immintrin\.h|(pthread|sched|unistd|linux/futex|sys/syscall)\.h",
     "csrc/cuda": rf"cuda/|{CUDA_TOOLKIT}|emulator\.h",
     "csrc/binding": rf"binding/|emulator\.h|cpu/|cuda/|{CUDA_TOOLKIT}|{STABLE_TORCH}",
-    "csrc/binding/plan_module.cpp": r"pybind11/",
+    "csrc/binding/build_facts.cpp": r"pybind11/",
 }
 
 

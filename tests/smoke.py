@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import ltlstm
 import ltlstm_kernels
+from ltlstm_kernels import plan
 from tolerance import assert_all_close
 
 
@@ -53,6 +54,10 @@ def main(folder: str, backend: str | None = None) -> None:
     print(f"smoke: torch {torch.__version__}, backend {backend or 'auto'}")
     for name, library in ltlstm_kernels.libraries().items():
         print(f"smoke: {name} {library.error or 'loaded'}")
+    if ltlstm_kernels.libraries()["_ops_cpu"].loaded:
+        h100 = plan.assumed_facts(90, 132, 232_448, 65_536)
+        planned = plan.make_plan(plan.Shape(512, 16, 512, 512), torch.bfloat16, h100)
+        print(f"smoke: planned {planned.forward.regime}")
 
 
 if __name__ == "__main__":

@@ -92,9 +92,9 @@ def test_autocast_is_planned_and_computed_in_one_dtype(
     on_an_h100(monkeypatch)
     dtypes, make_plan = [], plan.make_plan
 
-    def watched(shape: plan.Shape, dtype: torch.dtype, facts: plan.DeviceFacts) -> plan.Plan:
+    def watched(shape: plan.Shape, dtype: torch.dtype, *rest: Any, **wanted: Any) -> plan.Plan:
         dtypes.append(dtype)
-        return make_plan(shape, dtype, facts)
+        return make_plan(shape, dtype, *rest, **wanted)
 
     monkeypatch.setattr(plan, "make_plan", watched)
     asked = on_gpu(torch.float32)._replace(autocast=autocast)
@@ -131,9 +131,9 @@ def test_compiled_code_runs_no_kernel_that_does_not_exist(
     asked, make_plan = [], plan.make_plan
     none_from = 7  # as if wider layers had no kernel
 
-    def narrow(shape: plan.Shape, dtype: torch.dtype, facts: plan.DeviceFacts) -> plan.Plan:
+    def narrow(shape: plan.Shape, *rest: Any, **wanted: Any) -> plan.Plan:
         asked.append(shape)
-        found = make_plan(shape, dtype, facts)
+        found = make_plan(shape, *rest, **wanted)
         regime = "aten" if none_from <= shape.H else found.forward.regime
         return found._replace(forward=found.forward._replace(regime=regime))
 

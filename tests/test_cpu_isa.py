@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+import ltlstm_kernels
 from cases import EVERYTHING, TOGETHER, Case, arguments
 from child import instruction_sets, run_alone
 from ltlstm_kernels import build_info
@@ -53,13 +54,20 @@ def test_the_widest_runs_unless_a_narrower_is_asked_for(asked: str) -> None:
     run_alone(assert_runs, list(SETS)[-1], LTLSTM_CPU_ISA=asked)
 
 
-def test_an_unknown_set_is_refused() -> None:
-    environment = {**os.environ, "LTLSTM_CPU_ISA": "AVX2"}
-    done = subprocess.run(
-        [sys.executable, "-c", "import ltlstm"], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert "LTLSTM_CPU_ISA must be one of ('generic', 'avx2', 'avx512'," in done.stderr
+@pytest.mark.parametrize("asked", ["AVX2", "foo", "avx2 "])
+def test_an_unknown_set_is_refused(asked: str) -> None:
+    """On import and, where a program without Python has loaded the library, at each call."""
+    code = "import ctypes, sys, torch; torch.ops.load_library(sys.argv[1]); "
+    code += "c = torch.ones(2, 3); torch.ops.ltlstm.cell_forward(torch.ones(2, 12), c, None)"
+    library = ltlstm_kernels.libraries()["_ops_cpu"].path
+    for command in (["import ltlstm"], [code, library]):
+        done = subprocess.run(
+            [sys.executable, "-c", *command], capture_output=True, text=True,
+            env={**os.environ, "LTLSTM_CPU_ISA": asked},
+        )  # fmt: skip
+        assert done.returncode == 1
+        sentence = "cpu: LTLSTM_CPU_ISA must be one of generic, avx2, avx512, avx512bf16, got "
+        assert sentence + asked in done.stderr
 
 
 @pytest.mark.parametrize("isa", ALL_SETS)

@@ -33,6 +33,7 @@ def test_operators_work_without_the_pybind_module(tmp_path):
     run = run_python(copy, "-W", "error::RuntimeWarning", SMOKE, copy, "cpu")
     assert run.returncode == 0, run.stderr
     assert "_C not built" in run.stdout and "_ops_cpu loaded" in run.stdout
+    assert "planned cluster" in run.stdout
 
 
 def test_import_works_without_any_library(tmp_path):

@@ -254,3 +254,16 @@ def test_what_cannot_be_asked_for_is_refused() -> None:
         make_plan(GOOD, torch.int8, H100)
     with pytest.raises(ValueError, match="plan: blocks must not be negative, got -1"):
         make_plan(GOOD, torch.bfloat16, H100, blocks=-1)
+
+
+def test_numbers_beyond_what_is_passed_on_are_refused() -> None:
+    for name, value in (("T", 2**63), ("N", -(2**63) - 1), ("L", 2**80)):
+        with pytest.raises(ValueError, match=f"plan: {name} must fit 64 bits, got {value}"):
+            make_plan(GOOD._replace(**{name: value}), torch.bfloat16, H100)
+    for name in ("sms", "shared_per_block", "registers_per_sm", "capability"):
+        with pytest.raises(ValueError, match=f"plan: {name} must fit 32 bits, got {2**31}"):
+            make_plan(GOOD, torch.bfloat16, H100._replace(**{name: 2**31}))
+    with pytest.raises(ValueError, match="plan: clusters must fit 32 bits"):
+        make_plan(GOOD, torch.bfloat16, H100._replace(clusters=(2**32 + 1, 0, 0, 0, 0)))
+    with pytest.raises(TypeError):
+        make_plan(GOOD._replace(H=8.0), torch.bfloat16, H100)

@@ -1,43 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// A pass's plan, what of it the environment narrows, and its chunks.
+// A pass's plan and its chunks.
 #include "binding/cuda_pass.h"
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <cstring>
 #include <map>
 #include <mutex>
 
 #include "cuda/steps.h"
+#include "settings.h"
 
 namespace ltlstm::binding {
 namespace {
-
-const char* setting(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr || *value == '\0' ? nullptr : value;
-}
-
-// LTLSTM_CUDA_REGIME (block, cluster, grid or streamed) and LTLSTM_CUDA_CHUNK (steps) narrow the
-// plan, for tests and measurements.
-Wanted wanted(std::optional<bool> lanes) {
-  Wanted found;
-  found.overlap = lanes;
-  if (const char* name = setting("LTLSTM_CUDA_REGIME")) {
-    for (const Regime regime : {Regime::kBlock, Regime::kCluster, Regime::kGrid, Regime::kStreamed})
-      if (std::strcmp(name, regime_name(regime)) == 0) found.regimes = {regime};
-    require(!found.regimes.empty(), "plan", "LTLSTM_CUDA_REGIME",
-            "be block, cluster, grid or streamed", std::string(name));
-  }
-  if (const char* steps = setting("LTLSTM_CUDA_CHUNK")) {
-    char* end;
-    found.chunk = std::strtoll(steps, &end, 10);
-    require(*end == '\0' && found.chunk > 0, "plan", "LTLSTM_CUDA_CHUNK",
-            "be a positive number of steps", std::string(steps));
-  }
-  return found;
-}
 
 Dtype dtype_of(ScalarType type) {
   if (type == ScalarType::BFloat16) return Dtype::kBFloat16;
@@ -85,7 +59,9 @@ Plan plan_of(const StackArguments& s, bool training, std::optional<bool> lanes) 
   problem.trajectory = s.flags.trajectory;
   if (s.flags.projected && s.P >= s.H)
     refuse(s.op, "h0", "be narrower than c0 with a projection", s.P);
-  const Plan plan = known_plan(problem, s.input.get_device_index(), wanted(lanes));
+  Wanted wanted = wanted_by_environment();
+  wanted.overlap = lanes;
+  const Plan plan = known_plan(problem, s.input.get_device_index(), wanted);
   for (const TimeLoop* loop : {&plan.forward, training ? &plan.backward : &plan.forward})
     if (loop->regime == Regime::kAten)
       refuse(s.op, "shape", "have a kernel on this GPU", plan.reason);
@@ -113,15 +89,7 @@ Types storage_types() {
 }
 Types inference_types() { return storage_types(); }
 
-// LTLSTM_CUDA_RECOMPUTE=1 asks training to keep no gates: backward then computes them again, which
-// costs a product of all rows with W_ih and one with W_hh.
-bool keeps_gates() {
-  const char* value = setting("LTLSTM_CUDA_RECOMPUTE");
-  if (value == nullptr) return true;
-  require(std::strcmp(value, "0") == 0 || std::strcmp(value, "1") == 0, "cuda",
-          "LTLSTM_CUDA_RECOMPUTE", "be 0 or 1", std::string(value));
-  return *value == '0';
-}
+bool keeps_gates() { return !recompute_by_environment(); }
 bool can_compute_gates_again() { return true; }
 
 Pass::Pass(const StackArguments& s, bool training, std::optional<bool> wants_lanes)

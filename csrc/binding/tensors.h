@@ -14,6 +14,11 @@
 #include <string>
 #include <vector>
 
+// Headers before torch 2.12 have no name for it.
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 namespace ltlstm::binding {
 
 using torch::headeronly::ScalarType;
@@ -84,7 +89,8 @@ inline bool is_here(const Tensor& t, const Tensor&) { return t.is_cpu(); }
 
 // Whether t is what a kernel may read or write as a plain array, beside another tensor.
 inline bool fits(const Tensor& t, const Tensor& like, ScalarType type, Shape sizes) {
-  return is_here(t, like) && t.scalar_type() == type && t.sizes() == sizes && t.is_contiguous();
+  return is_here(t, like) && t.scalar_type() == type && t.sizes().equals(sizes) &&
+         t.is_contiguous();
 }
 
 // Why a tensor does not fit.
@@ -95,7 +101,7 @@ template <class Argument>
       std::string("be a contiguous ") + name_of(type) + kDevice + " tensor of shape " + text(sizes);
   require(is_here(t, like), op, argument, contract, "a tensor on another device");
   require(t.scalar_type() == type, op, argument, contract, name_of(t.scalar_type()));
-  require(t.sizes() == sizes, op, argument, contract, "shape " + text(t.sizes()));
+  require(t.sizes().equals(sizes), op, argument, contract, "shape " + text(t.sizes()));
   refuse(op, argument, contract, "strides " + text(t.strides()));
 }
 

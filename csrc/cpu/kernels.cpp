@@ -3,7 +3,8 @@
 #include "cpu/kernels.h"
 
 #include <cstdlib>
-#include <cstring>
+#include <stdexcept>
+#include <string>
 
 namespace ltlstm::cpu {
 namespace {
@@ -23,11 +24,16 @@ Level machine_level() {
 }
 
 Level wanted_level() {
-  const char* wanted = std::getenv("LTLSTM_CPU_ISA");
-  if (wanted != nullptr && std::strcmp(wanted, "generic") == 0) return kGeneric;
-  if (wanted != nullptr && std::strcmp(wanted, "avx2") == 0) return kAvx2;
-  if (wanted != nullptr && std::strcmp(wanted, "avx512") == 0) return kAvx512;
-  return kAvx512Bf16;
+  static constexpr const char* kNames[] = {"generic", "avx2", "avx512", "avx512bf16"};  // by Level
+  const char* variable = std::getenv("LTLSTM_CPU_ISA");
+  const std::string wanted = variable == nullptr ? "" : variable;
+  if (wanted.empty()) return kAvx512Bf16;
+  std::string known;
+  for (int level = kGeneric; level <= kAvx512Bf16; ++level) {
+    if (wanted == kNames[level]) return static_cast<Level>(level);
+    known += (known.empty() ? "" : ", ") + std::string(kNames[level]);
+  }
+  throw std::invalid_argument("cpu: LTLSTM_CPU_ISA must be one of " + known + ", got " + wanted);
 }
 
 template <class scalar>
@@ -53,7 +59,14 @@ template const Kernels<double>& kernels();
 
 }  // namespace ltlstm::cpu
 
-// For what reports it, by its name in the library.
-extern "C" __attribute__((visibility("default"))) const char* ltlstm_cpu_isa() {
-  return ltlstm::cpu::kernels<float>().isa;
+// For ltlstm_kernels: the name of the instruction set that runs; or false, and why there is none.
+extern "C" __attribute__((visibility("default"))) bool ltlstm_cpu_isa(const char** text) {
+  try {
+    *text = ltlstm::cpu::kernels<float>().isa;
+    return true;
+  } catch (const std::exception& thrown) {
+    static const std::string why = thrown.what();
+    *text = why.c_str();
+    return false;
+  }
 }
