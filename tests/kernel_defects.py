@@ -127,7 +127,7 @@ CLUSTER_FORWARD = {
     ),
     "no wait for what enters": Defect(
         CLUSTER,
-        "mbarrier_wait(&full_[step & 1], static_cast<unsigned>(step >> 1 & 1));",
+        "mbarrier_wait(&full_[step & 1], static_cast<unsigned>(step >> 1 & 1), patience_ns_);",
         "",
         {"threads": (RACE, "emulator: "), "plain": (NUMBERS, "emulator: ")},
     ),

@@ -20,14 +20,20 @@ inline const char* cudaGetErrorString(cudaError_t) { return "the emulator refuse
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
 #include <torch/csrc/stable/accelerator.h>
 #define LTLSTM_ATEN(name) aoti_torch_cuda_##name
 constexpr bool kDeferred = false;
-// A torch without CUDA lacks them, and this library has to load there.
-#pragma weak aoti_torch_cuda_mm_out
-#pragma weak aoti_torch_cuda_addmm_out
-#pragma weak aoti_torch_cuda_fill__Scalar
+// All that this library takes from the CUDA part of torch. Weak: a torch without CUDA lacks them,
+// and the library has to load there.
+#define LTLSTM_CUDA_TORCH(take)                                                      \
+  take(aoti_torch_get_current_cuda_stream) take(aoti_torch_create_cuda_stream_guard) \
+      take(aoti_torch_delete_cuda_stream_guard) take(aoti_torch_cuda_mm_out)         \
+          take(aoti_torch_cuda_addmm_out) take(aoti_torch_cuda_fill__Scalar)
+#define LTLSTM_WEAK(name) extern "C" __attribute__((weak)) decltype(name) name;
+LTLSTM_CUDA_TORCH(LTLSTM_WEAK)
+#undef LTLSTM_WEAK
 #endif
 
 namespace ltlstm::binding {
@@ -50,11 +56,11 @@ using torch::stable::accelerator::DeviceGuard;
 
 DeviceFacts device_facts(int device);
 
-// The stream that torch's caller works on.
+// The stream that torch's caller works on. An error where torch has no CUDA after all.
 void* current_stream(int device);
 
-// Stream `lane` of a device, the same at every call: torch keeps a cuBLAS workspace a stream.
-void* side_stream(int device, int lane, bool urgent);
+// Stream `lane` beside a caller's stream of the current device, the same at every call.
+void* side_stream(int device, void* caller, int lane, bool urgent);
 
 // f's ATen calls go to this stream. Nothing in f may allocate: it would be from the stream's pool.
 void run_on(int device, void* stream, const std::function<void()>& f);

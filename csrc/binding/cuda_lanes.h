@@ -136,7 +136,8 @@ class Lanes {
         ends_(count > 1 ? count : 0) {
     lanes_.reserve(count);  // lanes are referred to
     for (int k = 0; k < count; ++k)
-      lanes_.emplace_back(*this, k, count > 1 ? side_stream(device_, k, k < urgent) : caller_);
+      lanes_.emplace_back(*this, k,
+                          count > 1 ? side_stream(device_, caller_, k, k < urgent) : caller_);
     if (!overlap()) return;
     const cudaEvent_t start = recorded(caller_);
     for (const Lane& lane : lanes_) wait(lane, start);

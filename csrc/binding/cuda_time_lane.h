@@ -7,6 +7,7 @@
 #include "binding/cuda_cells.h"
 #include "binding/cuda_pass.h"
 #include "binding/cuda_streamed.h"
+#include "settings.h"
 
 namespace ltlstm::binding {
 
@@ -21,6 +22,7 @@ class Launches {
         loop_(loop),
         directions_(static_cast<int>(pass.s.dirs)),
         bytes_(cuda::workspace_bytes<Problem>(loop, directions_)),
+        patience_ns_(patience_ns_by_environment()),
         like_(like) {
     const StackArguments& s = pass.s;
     if (loop.regime == Regime::kStreamed) {
@@ -37,6 +39,7 @@ class Launches {
       problem.workspace = static_cast<unsigned char*>(workspace_->mutable_data_ptr());
       return run_streamed(pass_, lane_, chunk, like_, problem);
     }
+    problem.patience_ns = patience_ns_;
     for (int pass = 0; pass < loop_.passes; ++pass) {
       problem.first_row = int64_t{pass} * loop_.groups * loop_.columns;
       problem.workspace =
@@ -50,7 +53,7 @@ class Launches {
   const Lane& lane_;
   const TimeLoop& loop_;
   const int directions_;
-  const int64_t bytes_;
+  const int64_t bytes_, patience_ns_;
   const Tensor like_;
   OptionalTensor workspace_;
 };

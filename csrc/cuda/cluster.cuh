@@ -8,6 +8,7 @@
 #pragma once
 
 #include "cuda/intrinsics.cuh"
+#include "time_loop.h"
 
 #ifdef __CUDACC__
 
@@ -100,12 +101,16 @@ __device__ __forceinline__ bool mbarrier_try_wait(const uint64_t* barrier, unsig
       : "memory");
   return ended;
 }
-// A lost message ends in an error, not in a hang: each try waits some microseconds in hardware.
-__device__ __forceinline__ void mbarrier_wait(const uint64_t* barrier, unsigned parity) {
-  constexpr unsigned kTries = 1u << 24;
-  for (unsigned k = 0; !mbarrier_try_wait(barrier, parity); ++k) {
-    if (k == kTries) trap();
-  }
+// A lost message ends in an error, not in a hang. A try waits in hardware for a time
+// that is not specified, so the clock decides.
+__device__ __forceinline__ void mbarrier_wait(const uint64_t* barrier, unsigned parity,
+                                              int64_t patience_ns = kUsualPatienceNs) {
+  constexpr unsigned kLook = 64;  // tries between two looks at the clock
+  if (mbarrier_try_wait(barrier, parity)) return;
+  const uint64_t start = global_timer_ns();
+  for (unsigned tries = 1; !mbarrier_try_wait(barrier, parity); ++tries)
+    if (tries % kLook == 0 && global_timer_ns() - start > static_cast<uint64_t>(patience_ns))
+      trap();
 }
 
 // Generic writes of this thread to its shared memory are seen by bulk copies issued after this (by

@@ -39,7 +39,7 @@ class BlockExchange {
 
   __device__ __forceinline__ BlockExchange(SharedArrays& arrays, const Channel& channel,
                                            int columns, int /*rank*/, int64_t /*steps*/,
-                                           unsigned char* /*workspace*/)
+                                           int64_t /*patience_ns*/, unsigned char* /*workspace*/)
       : columns_(columns),
         row_(padded_row<scalar>(channel.width())),
         buffers_(arrays.take<scalar>(2 * columns * row_)) {
@@ -89,11 +89,13 @@ class GridExchange {
   }
 
   __device__ __forceinline__ GridExchange(SharedArrays&, const Channel& channel, int columns,
-                                          int rank, int64_t /*steps*/, unsigned char* workspace)
+                                          int rank, int64_t /*steps*/, int64_t patience_ns,
+                                          unsigned char* workspace)
       : channel_(channel),
         columns_(columns),
         rank_(rank),
         row_(padded_row<scalar>(channel.width())),
+        patience_ns_(patience_ns),
         buffers_(reinterpret_cast<scalar*>(workspace)),
         flags_(reinterpret_cast<unsigned*>(workspace + buffer_bytes(channel, columns))) {}
 
@@ -132,13 +134,13 @@ class GridExchange {
   }
 
   // A block that never comes ends in an error, not in a hang.
-  __device__ __forceinline__ static void wait_for(const unsigned* flag, unsigned value) {
-    constexpr uint64_t kPatienceNs = 4000000000;
+  __device__ __forceinline__ void wait_for(const unsigned* flag, unsigned value) const {
     constexpr unsigned kLook = 1024;  // polls between two looks at the clock
     if (load_acquire(flag) >= value) return;
     const uint64_t start = global_timer_ns();
     for (unsigned polls = 1; load_acquire(flag) < value; ++polls)
-      if (polls % kLook == 0 && global_timer_ns() - start > kPatienceNs) trap();
+      if (polls % kLook == 0 && global_timer_ns() - start > static_cast<uint64_t>(patience_ns_))
+        trap();
   }
 
   __device__ __forceinline__ scalar* buffer(int64_t step) const {
@@ -147,6 +149,7 @@ class GridExchange {
 
   const Channel channel_;
   const int columns_, rank_, row_;
+  const int64_t patience_ns_;
   scalar* const buffers_;
   unsigned* const flags_;
 };

@@ -27,12 +27,13 @@ class ClusterExchange {
 
   __device__ __forceinline__ ClusterExchange(SharedArrays& arrays, const Channel& channel,
                                              int columns, int rank, int64_t steps,
-                                             unsigned char* /*workspace*/)
+                                             int64_t patience_ns, unsigned char* /*workspace*/)
       : channel_(channel),
         columns_(columns),
         rank_(rank),
         row_(padded_row<scalar>(channel.width())),
         steps_(steps),
+        patience_ns_(patience_ns),
         buffers_(arrays.take<scalar>(buffers_size(channel, columns))),
         stage_(arrays.take<scalar>(columns * channel.own)),
         full_(arrays.take<uint64_t>(2)) {
@@ -50,8 +51,11 @@ class ClusterExchange {
 
   __device__ __forceinline__ int stride() const { return row_; }
 
-  // Every block has its zeros and its mbarriers before anyone pushes.
+  // Every block has its zeros and its mbarriers before anyone pushes. The PTX manual does not say
+  // that asynchronous stores are of the async proxy; were they, the fence keeps them behind the
+  // zeros.
   __device__ __forceinline__ void start() {
+    fence_proxy_async();
     cluster_arrive();
     cluster_wait();
   }
@@ -88,7 +92,7 @@ class ClusterExchange {
   // Thread 0 also announces the bytes of the step that will use the buffer next. That is in time: a
   // block sends them only when it has all of the step between, this warp's part included.
   __device__ __forceinline__ const scalar* wait(int64_t step, int, int) {
-    mbarrier_wait(&full_[step & 1], static_cast<unsigned>(step >> 1 & 1));
+    mbarrier_wait(&full_[step & 1], static_cast<unsigned>(step >> 1 & 1), patience_ns_);
     if (threadIdx.x == 0) expect(step + 2);
     return buffer(step);
   }
@@ -110,7 +114,7 @@ class ClusterExchange {
 
   const Channel channel_;
   const int columns_, rank_, row_;
-  const int64_t steps_;
+  const int64_t steps_, patience_ns_;
   scalar* const buffers_;
   scalar* const stage_;
   uint64_t* const full_;

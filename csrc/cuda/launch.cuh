@@ -11,6 +11,8 @@
 #include <tuple>
 #include <utility>
 
+#include "cuda/capture.h"
+
 namespace ltlstm::cuda {
 
 struct LaunchShape {
@@ -21,7 +23,8 @@ struct LaunchShape {
 };
 
 // Allows a function all that the current device has, once: an attribute set anew for each launch
-// would take away what another host thread has just asked for.
+// would take away what another host thread has just asked for. This also loads the kernel, which a
+// capture may then go on to launch.
 inline cudaError_t allow_all(const void* function) {
   static std::mutex mutex;
   static std::set<std::pair<const void*, int>> allowed;
@@ -29,6 +32,7 @@ inline cudaError_t allow_all(const void* function) {
   if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
   const std::lock_guard<std::mutex> locked(mutex);
   if (allowed.count({function, device}) != 0) return cudaSuccess;
+  const RelaxedCapture here;
   cudaFuncAttributes own;
   cudaError_t error = cudaFuncGetAttributes(&own, function);
   if (error == cudaSuccess)

@@ -39,6 +39,7 @@ struct TimeLstmForward {
   int64_t H, P;
   int64_t hidden_stride;
   int64_t first_row;         // batch row that the first column of the first group is
+  int64_t patience_ns;       // after which a block that waits in vain for another ends the kernel
   unsigned char* workspace;  // workspace_bytes of zeros, spent afterwards; see streamed.h too
   ForwardDirection<scalar> direction[2];
 };
@@ -73,6 +74,7 @@ struct TimeLstmBackward {
   int64_t d_hidden_stride;
   bool recompute;
   int64_t first_row;
+  int64_t patience_ns;
   unsigned char* workspace;
   BackwardDirection<scalar> direction[2];
 };

@@ -63,14 +63,14 @@ class Stage {
 
   __device__ __forceinline__ Stage(SharedArrays& arrays, const WarpPlace& at, int parts,
                                    const Channel& channel, int rank, int64_t steps,
-                                   unsigned char* workspace)
+                                   int64_t patience_ns, unsigned char* workspace)
       : at_(at),
         parts_(parts),
         width_(channel.width()),
         product_(arrays, at, parts, width_),
         reducer_(arrays.take<Values<kRowTiles>>(
             Reducer::shared_elements(static_cast<int>(blockDim.x) / kLanes))),
-        exchange_(arrays, channel, P::kColumns, rank, steps, workspace) {}
+        exchange_(arrays, channel, P::kColumns, rank, steps, patience_ns, workspace) {}
 
   __device__ __forceinline__ Multiplier& product() { return product_; }
   __device__ __forceinline__ Exchange& exchange() { return exchange_; }

@@ -42,9 +42,9 @@ class BackwardLoop : private LoopThread<typename Kind::P> {
         units_(loop.units),
         outputs_(Kind::kProjected ? loop.projected : loop.units),
         state_stage_(arrays_, at_, Kind::state_parts(loop), Kind::d_preact(loop), block.rank,
-                     p.seq.T, workspace),
+                     p.seq.T, p.patience_ns, workspace),
         cell_stage_(arrays_, at_, Kind::unit_parts(loop), Kind::dh(loop), block.rank, p.seq.T,
-                    workspace + Kind::StateStage::global(Kind::d_preact(loop))) {}
+                    p.patience_ns, workspace + Kind::StateStage::global(Kind::d_preact(loop))) {}
 
   __device__ __forceinline__ void run() {
     load_weights();

@@ -37,9 +37,9 @@ class ForwardLoop : private LoopThread<typename Kind::P> {
         first_output_(block.rank * loop.projected),
         outputs_(loop.projected),
         gate_stage_(arrays_, at_, Kind::gate_parts(loop), Kind::h(loop), block.rank, p.seq.T,
-                    workspace),
+                    p.patience_ns, workspace),
         output_stage_(arrays_, at_, Kind::output_parts(loop), Kind::r(loop), block.rank, p.seq.T,
-                      workspace + Kind::GateStage::global(Kind::h(loop))) {}
+                      p.patience_ns, workspace + Kind::GateStage::global(Kind::h(loop))) {}
 
   __device__ __forceinline__ void run() {
     load_weights();

@@ -38,7 +38,7 @@ void mbarrier_expect(uint64_t* barrier, unsigned bytes);
 void mbarrier_arrive(uint64_t* barrier, unsigned expected_bytes);
 void mbarrier_arrive_remote(ClusterAddress barrier);
 bool mbarrier_try_wait(const uint64_t* barrier, unsigned parity);
-void mbarrier_wait(const uint64_t* barrier, unsigned parity);
+void mbarrier_wait(const uint64_t* barrier, unsigned parity, int64_t patience_ns = 0);
 
 void fence_proxy_async();
 void store_async(ClusterAddress to, const void* value, int bytes, ClusterAddress barrier);

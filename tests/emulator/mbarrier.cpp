@@ -158,7 +158,7 @@ bool mbarrier_try_wait(const uint64_t* address, unsigned parity) {
   return try_wait(address, parity, &phase);
 }
 
-void mbarrier_wait(const uint64_t* address, unsigned parity) {
+void mbarrier_wait(const uint64_t* address, unsigned parity, int64_t /*patience_ns*/) {
   int64_t phase;
   while (!try_wait(address, parity, &phase)) {
   }

@@ -16,7 +16,7 @@ DeviceFacts device_facts(int) {
 
 void* current_stream(int) { return nullptr; }
 
-void* side_stream(int, int lane, bool) {
+void* side_stream(int, void*, int lane, bool) {
   static std::map<int, cudaStream_t> streams;
   cudaStream_t& stream = streams[lane];
   if (stream == nullptr) cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);

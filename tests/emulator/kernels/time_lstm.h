@@ -65,6 +65,7 @@ TimeLstmForward<scalar> forward_of(const Records& records, const Sizes& s) {
   problem.P = s.P;
   problem.hidden_stride = s.hidden_stride;
   problem.first_row = s.first_row;
+  problem.patience_ns = kUsualPatienceNs;
   for (int k = 0; k < s.directions; ++k) {
     ForwardDirection<scalar>& d = problem.direction[k];
     d.reverse = is_reverse(s, k);
@@ -92,6 +93,7 @@ TimeLstmBackward<scalar> backward_of(const Records& records, const Sizes& s) {
   problem.d_hidden_stride = s.hidden_stride;
   problem.recompute = s.recompute != 0;
   problem.first_row = s.first_row;
+  problem.patience_ns = kUsualPatienceNs;
   for (int k = 0; k < s.directions; ++k) {
     BackwardDirection<scalar>& d = problem.direction[k];
     d.reverse = is_reverse(s, k);
