@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What each variable may be.
 #include "settings.h"
 
 #include <cerrno>
