@@ -43,7 +43,7 @@ def compute(p: Problem) -> Result:
         layer = _nodes(p, has, rows)
     residual = p.op == "residual_lstm"
     found = stack(p.input, p.h0, p.c0, p.masks, rows, layer, p.flags.bidirectional, residual)
-    r = Result(*found)
+    r = Result(*found) if p.states else Result(*found[:3])
     if p.traj_weights:
         masks = p.masks if len(p.masks) == p.layers else ()
         r.g, r.m = trajectory(
@@ -105,8 +105,8 @@ def _nodes(p: Problem, has: Has, rows: Rows) -> Layer:
         if lengths is not None:  # what the node makes of a row of length 0 is not told
             some = (lengths > 0)[:, None]
             h_n, c_n = torch.where(some, h_n, h), torch.where(some, c_n, c)
-        # No c of each step: a call that asks for it does not come here.
-        return rows.end(y.flatten(2)), c_n.new_zeros(0), h_n, c_n
+        # Of c only the last step: a call that asks for each does not come here.
+        return rows.end(y.flatten(2)), c_n[:, None], h_n, c_n
 
     return layer
 
