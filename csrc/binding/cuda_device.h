@@ -10,10 +10,9 @@
 #include "plan.h"
 
 #ifdef LTLSTM_EMULATED
-#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
-
+#include "binding/emulated_aten.h"
 #include "emulator.h"
-#define LTLSTM_ATEN(name) aoti_torch_cpu_##name
+#define LTLSTM_ATEN(name) emulated_##name
 constexpr bool kDeferred = true;  // work runs when somebody waits for it, later than memory goes
 inline const char* cudaGetErrorString(cudaError_t) { return "the emulator refuses"; }
 #else
