@@ -3,8 +3,14 @@
 
 import torch
 
-# Asked in earnest: the strict export, torch.onnx.export's second try, takes it for False.
-_exporting = torch.compiler.assume_constant_result(lambda: torch.onnx.is_in_onnx_export())
+
+def _exporting() -> bool:
+    return torch.onnx.is_in_onnx_export()
+
+
+# Asked in earnest: the strict export, torch.onnx.export's second try, takes it for False. This is
+# torch.compiler.assume_constant_result, which would import all of torch.compile.
+_exporting._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def traces(op: str) -> bool:

@@ -142,5 +142,5 @@ def test_python_plans_with_the_facts_of_the_library(calls: Counter[str]) -> None
 def test_a_chunk_is_a_number_of_steps(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for bad in ("0", "-1", "many", "3s"):
         monkeypatch.setenv("LTLSTM_CUDA_CHUNK", bad)
-        with pytest.raises(RuntimeError, match=f"CHUNK must be a positive .* steps, got {bad}"):
+        with pytest.raises(ValueError, match=f"CHUNK must be a positive .* steps, got {bad}"):
             call(DEEP, arguments(DEEP, torch.float32))

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch._higher_order_ops.scan import scan as scan_operator
 from torch.nn.functional import linear
 
 from ltlstm.functional.problem import Problem, Result
@@ -72,7 +71,10 @@ def _scan(
         )  # fmt: skip
         return [h, c], [h.clone(), c.clone()]  # the operator takes no output twice
 
-    (h_n, c_n), (hs, cs) = scan_operator(body, [h, c], (preact, given), reverse=reverse)
+    # Not at the top: it imports all of torch.compile, which takes two seconds.
+    from torch._higher_order_ops.scan import scan
+
+    (h_n, c_n), (hs, cs) = scan(body, [h, c], (preact, given), reverse=reverse)
     return rows.end(hs), rows.end(cs), h_n, c_n
 
 
