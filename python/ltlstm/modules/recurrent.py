@@ -231,7 +231,7 @@ class Recurrent(Leaf, nn.RNNBase):
         data, batch_sizes, sorted_indices, unsorted_indices = input
         self.check_input(data, batch_sizes)
         if hx is not None:
-            hx = _reordered(hx, sorted_indices)  # first, as nn.LSTM does: its errors are torch's own
+            hx = _reordered(hx, sorted_indices)  # before its check, as in nn.LSTM
             check_pair(type(self).__name__, hx)
             if not is_captured():  # a look at batch_sizes would break the graph
                 self.check_forward_args(data, hx, batch_sizes)
