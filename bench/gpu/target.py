@@ -125,6 +125,6 @@ class Target:
 
 
 def environment(target: Target, **more: str) -> dict[str, str]:
-    """Of a program that shall use our kernels wherever it names no backend."""
+    """Of a program that uses our kernels wherever it names no backend."""
     backend = "emulated" if target.emulated else "cuda"
     return {**os.environ, "LTLSTM_BACKEND": backend, **more}
