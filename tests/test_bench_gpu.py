@@ -18,7 +18,6 @@ from bench.gpu.rows import DRY_LANES, DRY_ROWS, FIRST, GROUPS, LT_LSTM, OURS, is
 from bench.gpu.target import Target
 from bench.groups import TORCH
 from dry_target import lines
-from sanitizers.builds import COMPILER, must
 
 
 def test_the_library_says_what_it_found(target: Target) -> None:
@@ -34,27 +33,6 @@ def test_a_library_that_is_missing_is_named(
     monkeypatch.setattr(library.ltlstm_kernels, "libraries", lambda: {"_ops_cpu": gone})
     with pytest.raises(RuntimeError, match="library _ops_cpu is missing: not built; build it"):
         library.library(target)
-
-
-def test_a_name_that_torch_lacks_is_found(tmp_path: Path) -> None:
-    """Two libraries as they are on a machine: one that wants names, linked with one of them."""
-    (tmp_path / "torch.cpp").write_text('extern "C" int there() { return 1; }\n')
-    (tmp_path / "ours.cpp").write_text(
-        'extern "C" int there();\nextern "C" int gone();\n#pragma weak there\n#pragma weak gone\n'
-        'extern "C" int call() { return there() + (gone ? gone() : 0); }\n'
-    )
-    for name, needs in (("torch", []), ("ours", ["-Wl,--no-as-needed", tmp_path / "libtorch.so"])):
-        flags = [COMPILER, "-shared", "-fPIC", tmp_path / f"{name}.cpp", *needs]
-        must([*flags, "-o", tmp_path / f"lib{name}.so"])
-    names = library.weak_names(tmp_path)
-    assert names == ["gone", "there"]
-    assert library.null_names(tmp_path / "libours.so", names) == ["gone"]
-
-
-def test_the_names_wanted_of_torch_are_read_from_the_sources() -> None:
-    assert {"aoti_torch_get_current_cuda_stream", "aoti_torch_cuda_mm_out"} <= set(
-        library.weak_names()
-    )
 
 
 def test_parity_by_the_rule_of_the_tests(target: Target) -> None:

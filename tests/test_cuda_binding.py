@@ -84,7 +84,7 @@ def test_each_regime(regime: str, calls: Counter[str], monkeypatch: pytest.Monke
 
 def test_an_unknown_regime_is_refused(calls: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LTLSTM_CUDA_REGIME", "warp")
-    with pytest.raises(RuntimeError, match="must be block, cluster, grid or streamed, got warp"):
+    with pytest.raises(ValueError, match="must be block, cluster, grid or streamed, got warp"):
         call(CASES[0], arguments(CASES[0], torch.float32))
 
 
@@ -142,7 +142,7 @@ def test_training_that_keeps_no_gates_keeps_less(
     gates = 2 * L * T * N * 4 * H  # of both lanes
     assert saved_bytes(0) - saved_bytes(1) == gates * 4
     monkeypatch.setenv("LTLSTM_CUDA_RECOMPUTE", "yes")
-    with pytest.raises(RuntimeError, match="LTLSTM_CUDA_RECOMPUTE must be 0 or 1, got yes"):
+    with pytest.raises(ValueError, match="LTLSTM_CUDA_RECOMPUTE must be 0 or 1, got yes"):
         call(CASES[0], arguments(CASES[0], torch.float32))
 
 

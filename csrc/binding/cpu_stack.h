@@ -11,9 +11,11 @@
 
 namespace ltlstm::binding {
 
-// f(scalar) for the scalar type of a tensor.
+// f(scalar) for the scalar type of a tensor. The kernels are asked for first, which throws where
+// LTLSTM_CPU_ISA names none: in a parallel region torch would lose the words of that.
 template <class Function>
 auto with_scalar(ScalarType type, const Function& f) {
+  cpu::kernels<float>();
   return type == ScalarType::Double ? f(double()) : f(float());
 }
 
