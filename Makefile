@@ -72,7 +72,7 @@ NUMBERS = $(filter-out %_compile.py %_bad_input.py,$(wildcard tests/test_operato
 build: $(VENV)/.built
 
 test: $(VENV)/.dev
-	$(SAY) "tests of a change: up to 8 minutes on 2 cores (make prove runs the others)"
+	$(SAY) "tests of a change: 8 to 10 minutes on 2 cores (make prove runs the others)"
 	@$(PYTEST) -m "not prove"
 
 prove: $(VENV)/.dev
