@@ -110,7 +110,8 @@ def _check_counts(p: Problem) -> None:
         raise ValueError(
             f"{p.op}: traj_weights must hold {expected} tensors, got {len(p.traj_weights)}"
         )
-    if len(p.contexts) not in (0, p.layers - 1):
+    # Not `not in (0, ...)`: where the number of layers is symbolic, dynamo finds it in no tuple.
+    if len(p.contexts) > 0 and len(p.contexts) != p.layers - 1:
         raise ValueError(
             f"{p.op}: contexts must hold {p.layers - 1} tensors or none, got {len(p.contexts)}"
         )
