@@ -39,6 +39,8 @@ CSRC = str(ROOT / "csrc")  # absolute: ninja runs in the build folder
 TORCH_TARGET = (2, 10)
 CUDA_ARCHITECTURES = "8.0;9.0a"
 CXX_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread", "-g0"]
+# Paths below this folder are as good as relative, so that another checkout finds what is cached.
+os.environ.setdefault("CCACHE_BASEDIR", str(ROOT))
 # GCC 12 takes an empty std::optional of a shared pointer for an uninitialised one.
 CXX_FLAGS += ["-Wno-maybe-uninitialized"]
 # As system headers torch's own are not warned about.

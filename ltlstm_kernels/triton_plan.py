@@ -49,13 +49,19 @@ def processors(device: torch.device) -> int:
 
 def plan(N: int, H: int, K: int, dtype: torch.dtype, save: bool, processors: int) -> Plan:
     """For a batch of N rows; `save` in training, where blocks of 32 waste fewer loads on weights
-    that are dense. Without, 16, which skips more."""
-    block = 32 if save else 16
+    that are dense. Without, 16, which skips more.
+
+    Within what every compiler so far gives registers to: what is too much for one is spilled in
+    the loop over blocks."""
     # Products in float32 are made of registers, without tensor cores.
-    depth = (32 if dtype == torch.float32 else 64) // block
+    tensor_cores = dtype != torch.float32
+    block = 32 if save and tensor_cores else 16
+    depth = (64 if tensor_cores else 32) // block
     row_blocks = max(1, -(-N // ROWS))
     tiles = -(-max(H, K) // block)
     parts = min(tiles, processors // row_blocks) if _sharing_allowed() else 1
     if parts > 1:
         return Plan(block, depth, units=4, stages=4, parts=parts)
-    return Plan(block, depth, units=8, stages=3, parts=1)
+    if not save:
+        return Plan(block, depth, units=8, stages=3, parts=1)
+    return Plan(block, 1, 8, 3, 1) if tensor_cores else Plan(block, depth, 4, 3, 1)

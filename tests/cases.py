@@ -128,6 +128,8 @@ CASES = [
     Case(T=6, N=1, D=13, H=11, L=2),
     Case(T=3, N=17, D=9, H=33),
     Case(T=2, N=2, D=65, H=129, L=2),
+    Case(T=1, N=2, D=5, H=77, L=2, P=35),  # weights are read unpacked
+    Case(T=9, N=17, D=33, H=65, L=3, P=41, peephole=True, bidirectional=True, packed=True),
     _base,
     replace(_base, L=1),
     replace(_base, bias=False),

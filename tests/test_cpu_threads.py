@@ -83,18 +83,29 @@ def threads_started(work: Callable[[], object]) -> int:
 
 def cell_over_many_rows() -> None:
     R, H = 4096, 64
-    torch.ops.ltlstm.cell_forward(torch.zeros(R, 4 * H), torch.zeros(R, H), None)
+    # Not zeros, which torch would fill with threads of its own.
+    torch.ops.ltlstm.cell_forward(torch.empty(R, 4 * H), torch.empty(R, H), None)
 
 
-def obeys(count: int) -> None:
+def obeys(count: int, processors: int) -> None:
     torch.set_num_threads(count)
-    assert threads_started(cell_over_many_rows) == count - 1
-    assert threads_started(results) == 0  # the same threads again
+    assert threads_started(cell_over_many_rows) == min(count, processors) - 1
+    if count <= processors:
+        assert threads_started(results) == 0  # the same threads again
+    assert torch.get_num_threads() == count  # to all but our operators
+
+
+PROCESSORS = len(os.sched_getaffinity(0))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_the_number_of_threads_is_the_one_set(count: int) -> None:
-    run_alone(obeys, count)
+def test_the_number_of_threads_is_the_one_set_or_that_of_processors(count: int) -> None:
+    run_alone(obeys, count, PROCESSORS)
+    run_alone(obeys, count, 1, cores=1)
+
+
+def test_threads_that_openmp_has_bound_still_share_the_work() -> None:
+    run_alone(obeys, 2, PROCESSORS, OMP_PROC_BIND="true")
 
 
 def repeated(count: int) -> None:

@@ -31,8 +31,8 @@ bool can_compute_gates_again() { return false; }
 
 void run(const StackForward& call) {
   const StackArguments& s = call.s;
-  if (s.half()) return run_half(call);
   with_scalar(s.type, [&](auto zero) {
+    if (s.half()) return run_half(call);
     TimeLaneForward<decltype(zero)> time(call);
     for (int64_t l = 0; l < s.L; ++l) time.run(l, hidden_for(call, l));
   });

@@ -8,14 +8,17 @@
 #include "binding/calls.h"
 #include "binding/cpu_lanes.h"
 #include "binding/cpu_products.h"
+#include "cpu/processors.h"
 
 namespace ltlstm::binding {
 
-// f(scalar) for the scalar type of a tensor. The kernels are asked for first, which throws where
-// LTLSTM_CPU_ISA names none: in a parallel region torch would lose the words of that.
+// f(scalar) for the scalar type of a tensor: what an operator does, on no more threads than there
+// are processors. The kernels are asked for first, which throws where LTLSTM_CPU_ISA names none: in
+// a parallel region torch would lose the words of that.
 template <class Function>
 auto with_scalar(ScalarType type, const Function& f) {
   cpu::kernels<float>();
+  const cpu::WithinProcessors limited(static_cast<int>(torch::stable::get_num_threads()));
   return type == ScalarType::Double ? f(double()) : f(float());
 }
 

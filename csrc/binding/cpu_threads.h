@@ -33,8 +33,7 @@ struct Threads {
     if (threads > 1 && s.dirs == 1 && s.N > 0 && (s.N <= few_rows || large) &&
         weights * s.N >= worth_meeting) {
       const int64_t units = cpu::kernels<scalar>().blocks(s.H, false);
-      const int64_t most = std::min<int64_t>(threads, cpu::available_processors());
-      t.pieces = static_cast<int>(std::min(most, units));
+      t.pieces = static_cast<int>(std::min(threads, units));
     }
     return t;
   }

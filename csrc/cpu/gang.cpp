@@ -10,7 +10,6 @@
 #endif
 
 #include <chrono>
-#include <thread>
 
 namespace ltlstm::cpu {
 namespace {
@@ -65,15 +64,6 @@ void Signal::wait_while(uint32_t value) const {
   sleepers_.fetch_add(1);
   while (value_.load() == value) sleep_while(value_, value);
   sleepers_.fetch_sub(1);
-}
-
-int available_processors() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-#endif
-  const int known = static_cast<int>(std::thread::hardware_concurrency());
-  return known > 0 ? known : 1;
 }
 
 Gang::Gang(int pieces) : pieces_(pieces), posts_(new Post[pieces]) {}

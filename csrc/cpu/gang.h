@@ -64,9 +64,6 @@ class Gang {
   std::unique_ptr<Post[]> posts_;
 };
 
-// How many processors this thread may run on: threads beyond those would only wait for each other.
-int available_processors();
-
 // How far one thread has come, for another that follows it.
 class Progress {
  public:

@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[1] / "csrc"
 UNITS = [*sorted((CSRC / "cpu").glob("*.cpp")), HERE / "driver.cpp"]
 COMPILER = os.environ.get("CXX", "g++")
-FLAGS = ["-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-pthread", "-fno-sanitize-recover=all"]
+FLAGS = ["-std=c++17", "-g1", "-Wall", "-Wextra", "-pthread", "-fno-sanitize-recover=all"]
 # What these two see the address sanitizer sees too, and they make a fifth of the compiler's work.
 FLAGS.append("-fno-sanitize=null,object-size")
 
@@ -48,9 +48,12 @@ def supported(sanitizers: str, folder: Path) -> bool:
     return done.returncode == 0
 
 
-def compile_unit(source: Path, sanitizers: str, target: Path, csrc: Path = CSRC) -> Path:
+def compile_unit(
+    source: Path, sanitizers: str, target: Path, csrc: Path = CSRC, optimise: str = "-O0"
+) -> Path:
     """The object file `target`; headers come from the folder `csrc`."""
-    must([COMPILER, *FLAGS, f"-fsanitize={sanitizers}", f"-I{csrc}", "-c", source, "-o", target])
+    watched = [f"-fsanitize={sanitizers}"] if sanitizers else []
+    must([COMPILER, *FLAGS, optimise, *watched, f"-I{csrc}", "-c", source, "-o", target])
     return target
 
 
@@ -66,5 +69,5 @@ def fixed_addresses() -> list[str]:
     return prefix if works else []
 
 
-def run_driver(program: Path, isa: str) -> subprocess.CompletedProcess[str]:
-    return run([*fixed_addresses(), program], LTLSTM_CPU_ISA=isa, **OPTIONS)
+def run_driver(program: Path, isa: str, *parts: str) -> subprocess.CompletedProcess[str]:
+    return run([*fixed_addresses(), program, *parts], LTLSTM_CPU_ISA=isa, **OPTIONS)

@@ -35,7 +35,8 @@ class Defect(NamedTuple):
     symptom: Symptom
     nth: int = 0
     of: int = 1  # occurrences, so that a new one is noticed
-    by_driver: bool = False  # the driver's own kernels show it, those of pairs
+    part: str = "time_lane"  # of the driver, which shows it
+    by_driver: bool = False  # it is the driver's own kernels that change, those of pairs
 
     @property
     def unit(self) -> str:
@@ -53,7 +54,7 @@ def without_meeting(nth: int) -> Defect:
 
 
 def without_meeting_of_gates(nth: int) -> Defect:
-    return Defect("cpu/hidden_gate.h", " meet(part);", ";", UNMET, nth, of=6)
+    return Defect("cpu/hidden_gate.h", " meet(part);", ";", UNMET, nth, 6, "hidden_gate")
 
 
 DEFECTS = {
@@ -78,6 +79,7 @@ DEFECTS = {
         "value_.load(std::memory_order_acquire)",
         "value_.load(std::memory_order_relaxed)",
         RACE,
+        part="progress",
     ),
     "no meeting before the forward projection": without_meeting(0),
     "no meeting after a forward step": without_meeting(1),
@@ -90,14 +92,17 @@ DEFECTS = {
     "no meeting before the backward of the gates": without_meeting_of_gates(4),
     "no meeting after a layer's backward": without_meeting_of_gates(5),
     "one state for all pieces of gates": Defect(
-        "cpu/hidden_gate.h", "part.share.first * 2 * size", "0 * size", RACE
+        "cpu/hidden_gate.h", "part.share.first * 2 * size", "0 * size", RACE, part="hidden_gate"
     ),
-    "gates of the step before": Defect("cpu/hidden_gate.h", "scanned % 2 * N", "0 * N", UNMET),
+    "gates of the step before": Defect(
+        "cpu/hidden_gate.h", "scanned % 2 * N", "0 * N", UNMET, part="hidden_gate"
+    ),
     "inputs of all gates for each piece": Defect(
         "cpu/hidden_gate.h",
         "GateUnits{0, 1, first_layer.first, first_layer.last});\n  for",
         "GateUnits{0, 1, 0, 4 * K});\n  for",
         RACE,
+        part="hidden_gate",
     ),
     "one gathered h for all pieces": Defect(
         "cpu/time_lstm.h", "part.share.first : 0) *", "0 : 0) *", RACE
@@ -115,36 +120,46 @@ DEFECTS = {
         OVERFLOW,
     ),
     "sparse lines past the last unit": Defect(
-        "cpu/sparse.h", "smaller(part.last - unit, kLanes)", "kLanes", OVERFLOW
+        "cpu/sparse.h", "smaller(part.last - unit, kLanes)", "kLanes", OVERFLOW, part="sparse"
     ),
     "columns that no matrix has": Defect(
-        "cpu/sparse_compile.cpp", "matrix.places[i] <= last;", "last < INT32_MAX;", WILD
+        "cpu/sparse_compile.cpp",
+        "matrix.places[i] <= last;",
+        "last < INT32_MAX;",
+        WILD,
+        part="sparse",
     ),
     "full vectors only": Defect("cpu/product.h", "smaller(left, T::kLanes)", "T::kLanes", OVERFLOW),
     "a dot product past its end": Defect("cpu/dot.h", "k + T::kLanes <= K", "k < K", OVERFLOW),
     "whole vectors of units only": Defect(
-        "cpu/cell_rows.h", "j + kCount <= count;", "j < count;", OVERFLOW
+        "cpu/cell_rows.h", "j + kCount <= count;", "j < count;", OVERFLOW, part="cell_rows"
     ),
     "a lane past the vector": Defect(
         "cpu/vector.h", "j < count; ++j) to[j] = lanes", "j <= count; ++j) to[j] = lanes", OVERFLOW
     ),
     "a gate past the last of the inputs": Defect(
-        "cpu/time_lstm.h", "column < 4 * p.H;", "column <= 4 * p.H;", OVERFLOW
+        "cpu/time_lstm.h", "column < 4 * p.H;", "column <= 4 * p.H;", OVERFLOW, part="inputs"
     ),
     "inputs of all units for each piece": Defect(
         "cpu/time_lstm.h",
         "int64_t column = units.first; column < 4 * p.H;",
         "int64_t column = 0; column < 4 * p.H;",
         RACE,
+        part="inputs",
     ),
     "inputs of the next step": Defect(
-        "cpu/time_lstm.h", "p.x + s.row * p.D", "p.x + (s.row + s.active) * p.D", OVERFLOW
+        "cpu/time_lstm.h",
+        "p.x + s.row * p.D",
+        "p.x + (s.row + s.active) * p.D",
+        OVERFLOW,
+        part="inputs",
     ),
     "one rounded h for all pieces": Defect(
         "cpu/time_lstm.h",
         "p.rounded + place_of_rows(p, part) / 2",
         "p.rounded",
         RACE,
+        part="pairs",
         by_driver=True,
     ),
     "the bias of all units for each piece": Defect(
@@ -152,15 +167,17 @@ DEFECTS = {
         "for (int64_t j = first; j < last; ++j) to[j] = widened(from[j]) + p.bias",
         "for (int64_t j = 0; j < H; ++j) to[j] = widened(from[j]) + p.bias",
         RACE,
+        part="pairs",
         by_driver=True,
     ),
     "a pair past the last": Defect(
-        "cpu/pairs.h", "k < pairs;", "k <= pairs;", OVERFLOW, by_driver=True
+        "cpu/pairs.h", "k < pairs;", "k <= pairs;", OVERFLOW, part="pairs", by_driver=True
     ),
     "a pair as a number of four bytes": Defect(
         "cpu/product.h",
         "memcpy(to + k * T::kBlock + j, from + k * k_stride + j * j_stride, sizeof(scalar));",
         "to[k * T::kBlock + j] = from[k * k_stride + j * j_stride];",
         UNALIGNED,
+        part="pairs",
     ),
 }

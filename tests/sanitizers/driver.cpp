@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the CPU kernels without torch, for a sanitizer to watch: odd sizes, every option, and every
 // way in which threads may share the work, all of which must give the same bits.
+#include <string_view>
+
 #include "cell_rows.h"
 #include "hidden_gate.h"
 #include "progress.h"
@@ -123,7 +125,7 @@ GateCase compiled_case_of(int64_t N, int64_t H, int64_t K, int options) {
 }
 
 template <class scalar>
-void check_all() {
+void check_time_lanes() {
   for (int options = 0; options < kCombinations; ++options)
     for (int64_t N : {1, 3}) check_time_lane<scalar>(case_of(N, 7, options));
   // Where a vector, a block or a tile of rows is not full, and where a gang has blocks to share.
@@ -132,6 +134,10 @@ void check_all() {
     for (int64_t N : {1, 3, 17})
       for (int i = 0; i < (H < 100 ? 3 : 1); ++i, options += 11)
         check_time_lane<scalar>(case_of(N, H, options % kCombinations));
+}
+
+template <class scalar>
+void check_all_hidden_gates() {
   for (int options = 0; options < kCombinations; options += 3)
     for (int64_t N : {1, 3}) check_hidden_gates<scalar>(gate_case_of(N, 7, 5, options));
   check_hidden_gates<scalar>(gate_case_of(17, 65, 33, 11));
@@ -141,25 +147,52 @@ void check_all() {
   for (int options : {0, 7, 13}) check_hidden_gates<scalar>(compiled_case_of(3, 7, 5, options));
   for (int options : {4, 5}) check_hidden_gates<scalar>(compiled_case_of(3, 35, 32, options));
   check_hidden_gates<scalar>(compiled_case_of(1, 161, 145, 26));
+}
+
+template <class scalar>
+void check_all_sparse() {
   for (int64_t columns : {1, 7, 33, 64})
     for (int64_t width : {1, 5, 33})
       for (int density : {0, 30})
         check_sparse<scalar>({width % 4 + 1, width, columns}, columns % 16, density);
+}
+
+template <class scalar>
+void check_all_cell_rows() {
   for (int64_t H : {1, 7, 65})
     for (int64_t R : {1, 17})
       for (int flags = 0; flags < 16; ++flags)
         check_cell_rows<scalar>(R, H, option(flags, 0), option(flags, 1), option(flags, 2),
                                 option(flags, 3));
-  check_inputs<scalar>();
 }
+
+struct Part {
+  const char* name;
+  void (*check)();
+};
+
+const Part kParts[] = {
+    {"progress", check_progress},
+    {"time_lane", check_time_lanes<float>},
+    {"hidden_gate", check_all_hidden_gates<float>},
+    {"sparse", check_all_sparse<float>},
+    {"cell_rows", check_all_cell_rows<float>},
+    {"inputs", check_inputs<float>},
+    {"time_lane", check_time_lanes<double>},
+    {"hidden_gate", check_all_hidden_gates<double>},
+    {"sparse", check_all_sparse<double>},
+    {"cell_rows", check_all_cell_rows<double>},
+    {"inputs", check_inputs<double>},
+    {"pairs", check_pairs},
+};
 
 }  // namespace
 }  // namespace ltlstm::sanitizers
 
-int main() {
-  ltlstm::sanitizers::check_progress();
-  ltlstm::sanitizers::check_all<float>();
-  ltlstm::sanitizers::check_all<double>();
-  ltlstm::sanitizers::check_pairs();
+// All parts, or those of the name that is given.
+int main(int count, char** arguments) {
+  const std::string_view wanted = count > 1 ? arguments[1] : "";
+  for (const auto& part : ltlstm::sanitizers::kParts)
+    if (wanted.empty() || wanted == part.name) part.check();
   std::printf("%s\n", ltlstm::cpu::kernels<float>().isa);
 }
