@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planted defects of kernels: a checker that is never seen to catch anything proves nothing.
 
-defect = Defect("cuda/exchange.cuh", "fence_proxy_async();", "", {"threads": (RACE,)})
+defect = Defect("cuda/exchange.cuh", "store_release(", "store_relaxed(", {"threads": (RACE,)})
 said = run_planted(defect, [driver], "threads", folder)
 assert defect.is_caught("threads", said), said
 """
