@@ -110,7 +110,10 @@ def requested(argument: str | None) -> tuple[str, str]:
 
 def strict() -> bool:
     """Whether every fallback shall be an error."""
-    return os.environ.get("LTLSTM_STRICT", "0") not in ("", "0")
+    value = os.environ.get("LTLSTM_STRICT") or "0"
+    if value not in ("0", "1"):
+        raise ValueError(f"ltlstm: LTLSTM_STRICT must be 0 or 1, got {value!r}")
+    return value == "1"
 
 
 def _missing_library(name: str) -> str | None:

@@ -127,6 +127,12 @@ def test_strict_makes_a_fallback_an_error(name: str, monkeypatch: Any) -> None:
     call()
 
 
+def test_strict_is_0_or_1(monkeypatch: Any) -> None:
+    monkeypatch.setenv("LTLSTM_STRICT", "false")
+    with pytest.raises(ValueError, match="LTLSTM_STRICT must be 0 or 1, got 'false'"):
+        FALLBACKS["another device"][0]()
+
+
 def test_strict_leaves_what_the_kernel_serves(monkeypatch: Any) -> None:
     monkeypatch.setenv("LTLSTM_STRICT", "1")
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):

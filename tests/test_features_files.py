@@ -36,6 +36,16 @@ class Both(nn.Module):
         return self.lt(x, lengths=lengths)[0], h, c
 
 
+@pytest.mark.parametrize("make", [ltlstm.LSTM, ltlstm.LTLSTM, ltlstm.ResidualLSTM, ltlstm.HLSTM])
+def test_an_exported_program_gives_the_states(make: Any, tmp_path: Path) -> None:
+    module, x, path = make(H, H, 2), torch.randn(5, 2, H), tmp_path / "program.pt2"
+    torch.export.save(torch.export.export(module, (x,), {"return_states": True}), path)
+    expected = module(x, return_states=True)[2]
+    found = torch.export.load(path).module()(x, return_states=True)[2]
+    assert type(found) is type(expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_one_aot_inductor_package_serves_any_size(tmp_path: Path) -> None:
     model = Both().eval()
     time, batch = Dim("T", max=1000), Dim("N", max=1000)

@@ -243,11 +243,11 @@ def test_nothing_changes_what_is_compiled(text: str) -> None:
 def test_calls_that_need_the_weights_are_refused() -> None:
     x = torch.randn(T, N, D)
     made, compiled = pair(dropout=0.5)
-    with pytest.raises(ValueError, match="compiled must be empty beside return_states"):
+    with pytest.raises(ValueError, match="compiled weights must not be used beside return_states"):
         compiled(x, return_states=True)
     with torch.enable_grad():
         assert compiled(x)[0].grad_fn is None
-        with pytest.raises(ValueError, match="compiled must be empty beside gradients"):
+        with pytest.raises(ValueError, match="compiled weights must not be used beside gradients"):
             compiled(x.clone().requires_grad_())
     with ltlstm.use_backend("reference"), pytest.raises(ValueError, match="backend 'reference'"):
         compiled(x)
@@ -255,7 +255,7 @@ def test_calls_that_need_the_weights_are_refused() -> None:
         torch.func.vmap(compiled)(torch.randn(2, T, N, D))
     with pytest.raises(ValueError, match="does not match weight dtype"):
         compiled(x.double())
-    with pytest.raises(ValueError, match="compiled must be empty beside dropout"):
+    with pytest.raises(ValueError, match="compiled weights must not be used beside dropout"):
         compiled.train()(x)
 
 
@@ -285,3 +285,13 @@ def test_a_subclass_is_not_compiled() -> None:
 def test_it_counts_as_what_it_was_made_from() -> None:
     made, compiled = pair()
     assert count(nn.Sequential(compiled)) == count(nn.Sequential(made))
+
+
+def test_a_weight_without_a_mask_counts_as_all_on() -> None:
+    """torch's pruning takes the mask away when it makes itself permanent."""
+    made = module(density=0.02, layers=1)
+    assert made.weight_ih_l0.numel() < 0.3 * sum(p.numel() for p in made.parameters())
+    del made.weight_ih_l0_mask
+    compiled = made.compile_sparse()
+    assert compiled is not None
+    same(made, torch.randn(T, N, D), compiled=compiled)

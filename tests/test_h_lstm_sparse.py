@@ -183,6 +183,6 @@ def test_what_does_not_go_together_is_refused(name: str) -> None:
     compiled = [
         sparse.sparse_compile(w) if is_weight(case, i) else w for i, w in enumerate(made["weights"])
     ]
-    text = f"h_lstm: compiled must be empty beside {name}, got 10"
+    text = f"h_lstm: compiled weights must not be used beside {name}, got 10"
     with pytest.raises(ValueError, match=re.escape(text)):
         functional.h_lstm(made["input"], None, made["weights"], compiled=compiled, **BESIDE[name])

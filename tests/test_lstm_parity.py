@@ -206,3 +206,10 @@ def test_half_precision_on_the_cpu_is_computed_in_float(dtype: torch.dtype) -> N
     float_output = copy.deepcopy(module).float()(x.float())[0]
     assert torch.equal(output, float_output.to(dtype))
     assert output.dtype == h.dtype == c.dtype == dtype
+
+
+def test_permute_hidden() -> None:
+    module, order = ltlstm.LSTM(3, 4), torch.tensor([1, 0])
+    h, c = torch.randn(1, 2, 4), torch.randn(1, 2, 4)
+    for found, given in zip(module.permute_hidden((h, c), order), (h, c), strict=True):
+        assert torch.equal(found, given[:, order])

@@ -157,3 +157,25 @@ def test_a_floor_holds():
     model, made, sparse = sm.start("nn_lstm", schedule=schedule, weights=["stack.weight_hh_l0"])
     sm.train(model, made, sparse, 7)
     assert sparse.density() == {"stack.weight_hh_l0": 0.3}
+
+
+def test_a_weight_frozen_since_is_refused():
+    model, made, sparse = sm.start("h_lstm")
+    sm.train(model, made, sparse, 5)
+    model.stack.weight_hh_l0.requires_grad_(False)
+    before = model.stack.weight_hh_l0.clone()
+    with pytest.raises(RuntimeError, match="stack.weight_hh_l0 must require gradients, got one"):
+        for _ in range(10):
+            sparse.step()
+    assert torch.equal(model.stack.weight_hh_l0, before)
+
+
+def test_a_frozen_bias_stays():
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 8))
+    model[0].bias.requires_grad_(False)
+    before = model[0].bias.clone()
+    sparse = GrowPrune(model, Schedule.over(8, 0.3), granularity="row")
+    for _ in range(8):
+        sparse.step()
+    assert sparse.density()["0.weight"] < 0.5
+    assert torch.equal(model[0].bias, before)

@@ -247,3 +247,16 @@ def test_the_report_names_every_weight():
     assert lines[0].startswith("step 0: seed, ") and lines[0].endswith(" live weights")
     assert [line.split()[0] for line in lines[1:]] == ["0.weight", "3.weight"]
     assert sparse.progress == 0
+
+
+@pytest.mark.parametrize("kind", ["nn_lstm", "h_lstm"])
+def test_a_model_loaded_before_it_is_wrapped_keeps_its_weights(kind):
+    """The random seed of the new GrowPrune clears weights that the loaded masks want."""
+    model, made, sparse = sm.start(kind)
+    sm.train(model, made, sparse, 7)
+    other, _, _ = sm.start(kind)
+    other.load_state_dict(model.state_dict())
+    again = GrowPrune(other, sparse.schedule, seed=99)
+    assert not equal(other.state_dict(), model.state_dict())
+    again.load_state_dict(sparse.state_dict())
+    assert equal(other.state_dict(), model.state_dict())

@@ -146,7 +146,10 @@ def _sparse(p: Problem) -> Result:
     }  # fmt: skip
     for name, present in beside.items():
         if present:
-            raise ValueError(f"{p.op}: compiled must be empty beside {name}, got {len(p.compiled)}")
+            raise ValueError(
+                f"{p.op}: compiled weights must not be used beside {name}, got "
+                f"{len(p.compiled)} of them: use the module that compile_sparse() was called on"
+            )
     return Result(
         *sparse.h_lstm_sparse_forward(
             p.input, p.h0, p.c0, p.compiled, p.batch_sizes, p.reset, bias=p.flags.bias,

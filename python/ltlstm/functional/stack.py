@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import _register_namedtuple
 
 from ltlstm import reference
 from ltlstm.functional import time_lane
@@ -20,6 +21,10 @@ class LSTMStates(NamedTuple):
 
     h: Tensor  # (L*dirs, *, P)
     c: Tensor  # (L*dirs, *, H)
+
+
+# So that torch.export can save a program that returns it.
+_register_namedtuple(LSTMStates, serialized_type_name="ltlstm.LSTMStates")
 
 
 def lstm(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ltlstm.functional.problem import Problem, Result
+from ltlstm.functional.problem import Problem, Result, is_per_sample
 from ltlstm_kernels import ops
 from ltlstm_kernels.capture import is_captured
 
@@ -91,7 +91,7 @@ def _aten(
     layers = h0.shape[0] // p.flags.dirs
     flags = (p.flags.bias, layers, p.dropout, p.dropout > 0, p.flags.bidirectional)
     # Per-sample weights take the call apart, and know no operator of oneDNN's.
-    apart = type(weights[0]) not in (Tensor, torch.nn.Parameter)
+    apart = type(weights[0]) not in (Tensor, torch.nn.Parameter) and is_per_sample(weights)
     with torch.backends.mkldnn.flags(enabled=False) if apart else nullcontext():
         if p.batch_sizes is None:
             return torch._VF.lstm(x, (h0, c0), list(weights), *flags, False)

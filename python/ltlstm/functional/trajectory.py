@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import _register_namedtuple
 
 from ltlstm import reference
 from ltlstm.functional import time_lane
@@ -23,6 +24,10 @@ class LTLSTMStates(NamedTuple):
     c: Tensor  # (L*dirs, *, H)
     g: Tensor  # (L, *, dirs*P) of the layer-LSTM
     m: Tensor | None  # (L, *, dirs*H); the depth units "gated" and "max" have no cell
+
+
+# So that torch.export can save a program that returns it.
+_register_namedtuple(LTLSTMStates, serialized_type_name="ltlstm.LTLSTMStates")
 
 
 def lt_lstm(

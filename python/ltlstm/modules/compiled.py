@@ -99,7 +99,7 @@ def frozen(module: GateMLPs, expected: type[nn.Module], cls: type[Made]) -> Made
         raise TypeError(f"compile_sparse: the module must be an {expected.__name__}, but {reason}")
     names = module._gate_names()
     tensors = [getattr(module, name) for name in names]
-    masks = [getattr(module, name + MASK) for name in names if "weight" in name]
+    masks = [_mask(module, name) for name in names if "weight" in name]
     dtype = tensors[0].dtype
     if dtype not in DTYPES or not _wanted(module) or not _plain(dtype, tensors, masks):
         return None
@@ -118,6 +118,12 @@ def frozen(module: GateMLPs, expected: type[nn.Module], cls: type[Made]) -> Made
     made._dtype = dtype
     made._init_flat_weights()
     return cast(Made, made.eval())
+
+
+def _mask(module: GateMLPs, name: str) -> Tensor:
+    """That of a weight; where torch's pruning has taken it away, all on."""
+    mask = getattr(module, name + MASK, None)
+    return torch.ones_like(getattr(module, name), dtype=torch.bool) if mask is None else mask
 
 
 def _wanted(module: GateMLPs) -> bool:

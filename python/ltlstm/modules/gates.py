@@ -23,6 +23,8 @@ class GateMLPs(nn.Module):
     Attributes:
         activation: "leaky_relu" or "relu", for the next call on. A state dict carries it: as the
             tensor ``activation_slope`` where it is "relu"; without that, "leaky_relu" is loaded.
+            It is no parameter and no buffer: functional_call, stack_module_state and an
+            AveragedModel that was made before it changed leave a module's own as it is.
         dense_gradients: while True, the gradient of a masked weight is, at every position, dormant
             ones included, that of the weight in use, instead of zero at dormant ones. The forward
             is the same.

@@ -150,7 +150,8 @@ class HLSTM(GateMLPs, Recurrent):
 class CompiledHLSTM(Frozen, HLSTM):
     """An :class:`HLSTM` for inference on the CPU, made by :meth:`HLSTM.compile_sparse`.
 
-    Called as HLSTM, with its outputs to rounding. It has no parameters. Refused are: gradients,
+    Called as HLSTM, with its outputs to rounding, except that a NaN or an infinity which only
+    dormant weights read does not reach them. It has no parameters. Refused are: gradients, vmap,
     dropout in training mode, other backends and ``return_states`` (ValueError); another dtype or
     device, state dicts, ``reset_parameters`` and, where it comes from a pickle, a processor of
     other instructions (RuntimeError).

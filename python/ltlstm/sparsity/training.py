@@ -121,6 +121,10 @@ class GrowPrune:
         self._held.check(start)
         for each in self._sets:
             each.check(start)
+        # What seeding clears, until the first step: a resumed run may want it back.
+        self._unseeded: Masks = {
+            name: weight.parameter.detach().clone() for name, weight in self._held.weights.items()
+        }
         self._change(self._agreed(start), "seed")
         self._prepare()
 
@@ -168,6 +172,7 @@ class GrowPrune:
     @torch.no_grad()
     def step(self) -> None:
         """What the schedule says for this step; then dormant weights are exactly zero."""
+        self._unseeded = {}
         taken, self._gradients.taken = self._gradients.taken, False
         if not taken:
             self._gradients.collect(self._collects())
@@ -250,6 +255,12 @@ class GrowPrune:
         return False
 
     def _prune(self) -> None:
+        for name, weight in self._held.weights.items():
+            if not weight.parameter.requires_grad:
+                raise RuntimeError(
+                    f"GrowPrune: {name} must require gradients, got one frozen since: to prune the "
+                    "others, make a GrowPrune of them (weights=)"
+                )
         before = self.masks
         masks = dict(before)
         for each in self._sets:
@@ -281,9 +292,10 @@ class GrowPrune:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on as the GrowPrune that gave ``state`` would, on the same model and schedule, whose
-        state dicts are loaded before. ValueError for a state of another model, schedule or of other
-        options."""
+        state dicts are loaded before, or before this GrowPrune was made. ValueError for a state of
+        another model, schedule or of other options."""
         check_state(state, self._facts())
+        self._unseed()
         self._held.set(state["masks"])
         self._run = Run(**copy.deepcopy(state["run"]))
         self._gradients.load_state_dict(state["gradients"])
@@ -294,6 +306,19 @@ class GrowPrune:
             self._shift.to_relu()
         self._held.apply()
         self._prepare()
+
+    @torch.no_grad()
+    def _unseed(self) -> None:
+        """Brings back what the random seed has cleared, in weights not written since: they may have
+        been loaded before."""
+        for name, dormant in self._held.dormant() if self._unseeded else ():
+            if name not in self._unseeded:
+                continue
+            parameter = self.model.get_parameter(name)
+            if not bool((parameter.masked_fill(~dormant, 0) != 0).any()):
+                before = self._unseeded[name].to(parameter.device, parameter.dtype)
+                parameter.copy_(torch.where(dormant, before, parameter))
+        self._unseeded = {}
 
     def _facts(self) -> dict[str, Any]:
         options = {**self._options, "readers": self._graph.readers}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -221,27 +221,31 @@ class Graph:
 
         live = {name: start(name) for name in self.weights}
         biases = {s.weight: start(s.weight) for units in self.units for s in units.biases}
-        dead = self.remove_dead(live, biases)
+        frozen = {name for name in biases if not self.model.get_parameter(name).requires_grad}
+        dead = self.remove_dead(live, biases, kept=frozen)
         cleared = {name: live.get(name, m) for name, m in masks.items() if name not in biases}
         cleared |= {name: mask for name, mask in biases.items() if not bool(mask.all())}
         return cleared, {name: int(gone.sum()) for name, gone in dead.items() if bool(gone.any())}
 
     @torch.no_grad()
     def remove_dead(
-        self, live: Mapping[str, Tensor], biases: Mapping[str, Tensor], biases_feed: bool = False
-    ) -> dict[str, Tensor]:
+        self, live: Mapping[str, Tensor], biases: Mapping[str, Tensor], biases_feed: bool = False,
+        kept: Collection[str] = (),
+    ) -> dict[str, Tensor]:  # fmt: skip
         """Clears, in place, whatever belongs to a unit without a live input or output.
 
         Until nothing changes, for a unit that goes may have been another's only input. ``live``
         holds a bool tensor for each weight and ``biases`` one for each bias, of their shapes and
         contiguous; with ``biases_feed`` a live bias is an input, too: what goes then is always 0 or
-        unread. Returns which units of each set are dead now.
+        unread. Units with a bias of ``kept`` stay. Returns which units of each set are dead now.
         """
         dead: dict[str, Tensor] = {}
         changed = True
         while changed:
             changed = False
             for units in self.units:
+                if any(side.weight in kept for side in units.biases):
+                    continue
                 fed = self.fed(units, live)
                 for side in units.biases if biases_feed else ():
                     fed = fed | self.bias_part(units, side, biases[side.weight]).any(0)
