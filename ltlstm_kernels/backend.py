@@ -168,7 +168,7 @@ def _no_kernel(asked: Asked, dtype: torch.dtype) -> str | None:
     if is_captured():
         # Whether there is one depends on none of T, N and L, which may stay dynamic so.
         widths = operator.index(shape.H), operator.index(shape.P)
-        shape = plan.Shape(1, 1, *widths, 1, shape.directions, shape.training, shape.peephole)
+        shape = plan.Shape(1, 1, *widths, 1, shape.directions, shape.training)
     return plan.no_kernel(asked.device_index, dtype, *shape)
 
 

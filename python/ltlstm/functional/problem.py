@@ -119,7 +119,7 @@ class Problem:
         """As the launch plan counts it."""
         return Shape(
             *sizes[:3], self.h0.shape[2], sizes.L, self.flags.dirs, sizes.gradients,
-            self.flags.peephole, len(self.traj_weights) > 0,
+            len(self.traj_weights) > 0,
         )  # fmt: skip
 
     def tensors(self) -> list[Tensor]:
