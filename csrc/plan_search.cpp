@@ -151,7 +151,7 @@ class Search {
     }
     const int held = p_.projection ? 0 : held_blocks(loop.regime, backward_, loop.columns);
     for (const int splits : kSplits) {
-      // Of a short K some warps have none, but where no kernel leaves K whole they must be there.
+      // More splits than K has blocks leave warps idle: only where no kernel is built with fewer.
       const int least = least_splits(loop.columns);
       if (splits > 1 && (splits < least || splits > std::max<int64_t>(blocks_k, least))) continue;
       loop.k_splits = splits;

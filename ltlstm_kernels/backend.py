@@ -99,7 +99,7 @@ def _check_name(where: str, name: str) -> None:
 
 
 def requested(argument: str | None) -> tuple[str, str]:
-    """The backend a call shall have, and who says so; unchecked."""
+    """The requested backend and where the request came from; unchecked."""
     if argument is not None:
         return argument, "the argument"
     if _local.named is not None:
@@ -109,7 +109,7 @@ def requested(argument: str | None) -> tuple[str, str]:
 
 
 def strict() -> bool:
-    """Whether every fallback shall be an error."""
+    """Whether every fallback is an error."""
     return os.environ.get("LTLSTM_STRICT", "0") not in ("", "0")
 
 

@@ -61,7 +61,7 @@ class Problem:
     compiled: Sequence[Tensor] = ()  # instead of weights, of which then only sizes matter
     fresh: bool = False  # no hx was given: h0 and c0 are zeros
     masks: list[Tensor] = field(default_factory=list)
-    dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
+    dropout: float = 0.0  # for aten, which draws its own masks; others get `masks`
     backend: str = "reference"
     states: bool = False  # the caller asked for the states of every step
     save: bool = False  # those, or what gradients need
