@@ -166,7 +166,7 @@ def _h_lstm() -> Iterator[Row]:
             yield Row(case, (EAGER, OUR_LSTM), targets, mode, module="HLSTM", quick=quick)
 
 
-# By pattern: what its masks leave, and how much faster that shall be for 1 and for 16 rows.
+# By pattern: what its masks leave, and the goal: how much faster, for 1 and for 16 rows.
 _SPARSE = {
     "element": (0.05, 4.0, 3.0), "banks": (0.05, 6.0, 3.0), "tall": (0.05, 6.0, 3.0),
     "blocks": (0.1, 3.0, 3.0),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench table`: writes, from the results, what `auto` shall take where.
+"""`python -m bench table`: writes, from the results, what `auto` takes where.
 
 The tables stand in ltlstm_kernels/measured.py. On the CPU each size at which nn.LSTM was faster
 becomes a box, on a GPU each at which our kernels were. A box reaches half way (in ratio) to the

@@ -50,11 +50,11 @@ void check(const PlanProblem& p, const DeviceFacts& d, const Wanted& wanted) {
 // Where the model cannot tell, side by side as long as the recurrence leaves SMs idle: up to this
 // H^2 N, by the model of a bare step.
 constexpr double kIdle = 2.5e7;
-constexpr double kModelError = 1.1;
+constexpr double kScheduleMargin = 1.1;
 
 double worth(const PlanProblem& p) {
   const bool idle = double(p.H) * p.H * p.N <= kIdle;
-  return p.trajectory && idle ? kModelError : 1 / kModelError;
+  return p.trajectory && idle ? kScheduleMargin : 1 / kScheduleMargin;
 }
 
 TimeLoop aten() {

@@ -27,7 +27,6 @@ struct PlanProblem {
   int directions;         // 1 or 2
   Dtype dtype;            // of the weights and of h
   bool training;          // gates and cells are stored, and a backward pass follows
-  bool peephole;
   bool projection;
   bool trajectory;  // a layer-LSTM stands beside each time-LSTM
 };

@@ -17,7 +17,7 @@ constexpr int kSplits[] = {1, 2, 4, 8, 16};
 constexpr int64_t kMostSteps = int64_t{1} << 31, kMostUnits = int64_t{1} << 16;
 constexpr int64_t kMostCells = int64_t{1} << 38;  // of a step that is a launch
 // Ratios of modelled times of two regimes below this say nothing.
-constexpr double kModelError = 1.25;
+constexpr double kRegimeMargin = 1.25;
 constexpr int kClusterSizes[] = {2, 4, 8, 16};
 
 std::string grouped(int64_t number) {
@@ -151,7 +151,7 @@ class Search {
     }
     const int held = p_.projection ? 0 : held_blocks(loop.regime, backward_, loop.columns);
     for (const int splits : kSplits) {
-      // Of a short K some warps have none, but where no kernel leaves K whole they must be there.
+      // More splits than K has blocks leave warps idle: only where no kernel is built with fewer.
       const int least = least_splits(loop.columns);
       if (splits > 1 && (splits < least || splits > std::max<int64_t>(blocks_k, least))) continue;
       loop.k_splits = splits;
@@ -203,7 +203,7 @@ std::vector<Offer> offers(const PlanProblem& problem, bool backward, const Devic
 const Offer* best(const std::vector<Offer>& offers) {
   const Offer* found = nullptr;
   for (const Offer& offer : offers) {
-    if (offer.loop && (found == nullptr || kModelError * offer.loop->us < found->loop->us)) {
+    if (offer.loop && (found == nullptr || kRegimeMargin * offer.loop->us < found->loop->us)) {
       found = &offer;
     }
   }

@@ -99,7 +99,7 @@ def _check_name(where: str, name: str) -> None:
 
 
 def requested(argument: str | None) -> tuple[str, str]:
-    """The backend a call shall have, and who says so; unchecked."""
+    """The requested backend and where the request came from; unchecked."""
     if argument is not None:
         return argument, "the argument"
     if _local.named is not None:
@@ -109,7 +109,7 @@ def requested(argument: str | None) -> tuple[str, str]:
 
 
 def strict() -> bool:
-    """Whether every fallback shall be an error."""
+    """Whether every fallback is an error."""
     value = os.environ.get("LTLSTM_STRICT") or "0"
     if value not in ("0", "1"):
         raise ValueError(f"ltlstm: LTLSTM_STRICT must be 0 or 1, got {value!r}")
@@ -171,7 +171,7 @@ def _no_kernel(asked: Asked, dtype: torch.dtype) -> str | None:
     if is_captured():
         # Whether there is one depends on none of T, N and L, which may stay dynamic so.
         widths = operator.index(shape.H), operator.index(shape.P)
-        shape = plan.Shape(1, 1, *widths, 1, shape.directions, shape.training, shape.peephole)
+        shape = plan.Shape(1, 1, *widths, 1, shape.directions, shape.training)
     return plan.no_kernel(asked.device_index, dtype, *shape)
 
 

@@ -26,7 +26,6 @@ class Shape(NamedTuple):
     L: int = 1
     directions: int = 1
     training: bool = False
-    peephole: bool = False
     trajectory: bool = False  # a layer-LSTM stands beside each time-LSTM
 
 

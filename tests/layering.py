@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-MAX_LINES = 300
+# One subject a file. A longer file has more than one, or says here why not.
+MAX_LINES = 600
 CODE = {".py", ".pyi", ".cpp", ".cu", ".h", ".cuh"}
 FOLDERS = ("csrc", "ltlstm_kernels", "python", "tests", "bench")
 ROOT_FILES = ("setup.py", "pyproject.toml", "Makefile", ".ci/run")

@@ -119,14 +119,6 @@ def test_a_cuda_build_that_cannot_be_is_refused(source_tree, switch, message):
     assert message in run.stderr
 
 
-def test_cuda_without_sources_is_refused(source_tree, toolkit):
-    (source_tree / "csrc" / "cuda" / "planted.cu").unlink()
-    run = extensions(source_tree, "1", toolkit)
-    assert run.returncode != 0
-    assert "LTLSTM_CUDA=1, but csrc/cuda holds no .cu file" in run.stderr
-    assert extensions(source_tree, "", toolkit).stdout.strip() == WITHOUT_CUDA
-
-
 @pytest.mark.parametrize("switch", ["", "0"])
 def test_cuda_is_left_out_where_there_is_no_nvcc(source_tree, switch):
     assert extensions(source_tree, switch, "/nowhere").stdout.strip() == WITHOUT_CUDA

@@ -16,10 +16,7 @@ from cuda_build import Kernel, Object
 from ltlstm_kernels.plan import Shape, TimeLoop, make_plan
 from test_plan import A100, H100, PERSISTENT
 
-pytestmark = [
-    pytest.mark.skipif(cuda_build.HOME is None, reason=cuda_build.NO_NVCC),
-    pytest.mark.skipif(not cuda_build.SOURCES, reason="csrc/cuda holds no .cu file"),
-]
+pytestmark = pytest.mark.skipif(cuda_build.HOME is None, reason=cuda_build.NO_NVCC)
 
 SCALARS = {"__nv_bfloat16": torch.bfloat16, "__half": torch.float16, "float": torch.float32}
 DEVICES = {"sm_80": A100, "sm_90a": H100}

@@ -31,7 +31,7 @@ def shapes() -> Iterator[Shape]:
     for H, N, training in itertools.product(HIDDEN, BATCH, (False, True)):
         yield Shape(200, N, H, H, training=training)
     for H, N in itertools.product(HIDDEN[3:], (1, 16, 65)):
-        yield Shape(200, N, H, (H + 1) // 2, training=True, peephole=True)
+        yield Shape(200, N, H, (H + 1) // 2, training=True)
         yield Shape(200, N, H, H, directions=2, training=True)
         yield Shape(200, N, H, H, L=6, training=True, trajectory=True)
         yield Shape(1, N, H, H, L=6)

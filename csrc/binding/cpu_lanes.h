@@ -36,9 +36,9 @@ struct TimeLane {
   static void forward(const StackArguments& stack, int64_t layer, const Tensor& x,
                       const Tensor& hidden, const TimeLaneMemory& memory);
 
-  // x and hidden as in the forward, memory as it left it, but that h_n, c_n hold the gradients of
-  // the final state on entry and those of the initial state on return; d_hidden (R, width) and
-  // d_cells (L * dirs, R, H) or nothing; writes d_x (R, D). Returns the gradients of the layer's
+  // x, hidden and memory are the forward's, except that h_n and c_n hold the gradients of the final
+  // state on entry and those of the initial state on return. d_hidden (R, width) and d_cells
+  // (L * dirs, R, H) may be missing. Writes d_x (R, D), returns the gradients of the layer's
   // weights, flat.
   static std::vector<Tensor> backward(const StackArguments& stack, int64_t layer, const Tensor& x,
                                       const Tensor& hidden, const TimeLaneMemory& memory,

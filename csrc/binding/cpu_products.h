@@ -108,8 +108,8 @@ inline Tensor column_sums(const Tensor& t) {
 }
 
 // A weight matrix in the kernels' packed form: B = w (gates false), or B = w^T, in gate blocks or
-// plain ones; or several, w (matrices, ., .), one after the other: whoever packs a part of them all
-// has it in its cache.
+// plain ones; or several, w (matrices, ., .), one after the other: a thread that packs a part of
+// them all has it in its cache.
 template <class scalar>
 Tensor packed(const Tensor& w, bool transpose, bool gates) {
   const auto& kernels = cpu::kernels<scalar>();

@@ -7,9 +7,8 @@
 
 namespace ltlstm::binding {
 
-// Up to so many steps times rows the weights of a step are read in place: packing them costs about
-// as much as reading them four times, and the more, measured by the row, the less of them a core's
-// cache holds.
+// Up to so many steps times rows the weights are read in place. Packing them costs about four
+// reads, and more once they outgrow a core's cache.
 inline int64_t few_rows(int64_t weights) { return 4 + (weights >> 16); }
 
 // How threads share a time loop.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// When each layer of each lane ran, for whoever asked: nobody pays for it but one relaxed load a
-// layer.
+// When each layer of each lane ran. Off, it costs one relaxed load a layer.
 #pragma once
 
 #include <atomic>

@@ -42,8 +42,8 @@ void run_lanes(bool side_by_side, int64_t steps, const Lead& lead, const Follow&
   });
 }
 
-// Side by side is what two cores could do, and each lane then has one of them; measured, both cores
-// on one lane after the other are faster, so that is what nobody's word gets.
+// Side by side, each lane has one of two cores. Measured: both cores on one lane after the other
+// are faster, so that is the default.
 bool side_by_side(const std::optional<bool>& lanes) {
   return lanes.value_or(false) && torch::stable::get_num_threads() > 1;
 }

@@ -13,7 +13,7 @@
 #include "binding/emulated_aten.h"
 #include "emulator.h"
 #define LTLSTM_ATEN(name) emulated_##name
-constexpr bool kDeferred = true;  // work runs when somebody waits for it, later than memory goes
+constexpr bool kDeferred = true;  // work runs when the host waits for it, after memory may be freed
 inline const char* cudaGetErrorString(cudaError_t) { return "the emulator refuses"; }
 #else
 #include <cuda_bf16.h>
@@ -37,7 +37,7 @@ LTLSTM_CUDA_TORCH(LTLSTM_WEAK)
 
 namespace ltlstm::binding {
 
-// Takes the error away from whoever looks for one of his own next.
+// Clears the error, so that the next cudaGetLastError does not report it again.
 inline void check(cudaError_t error) {
   if (error == cudaSuccess) return;
   cudaGetLastError();

@@ -54,7 +54,6 @@ Plan plan_of(const StackArguments& s, bool training, std::optional<bool> lanes) 
   problem.directions = static_cast<int>(s.dirs);
   problem.dtype = dtype_of(s.type);
   problem.training = training;
-  problem.peephole = s.flags.peephole;
   problem.projection = s.flags.projected;
   problem.trajectory = s.flags.trajectory;
   if (s.flags.projected && s.P >= s.H)

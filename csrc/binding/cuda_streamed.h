@@ -7,7 +7,7 @@
 
 namespace ltlstm::binding {
 
-// Views of memory that somebody else holds, on the device and in the dtype of `like`.
+// Views of memory that the caller holds, on the device and in the dtype of `like`.
 class Views {
  public:
   explicit Views(const Tensor& like) {

@@ -19,7 +19,7 @@ namespace {
 
 // As `_Request` in ltlstm_kernels/plan.py, field by field.
 struct Request {
-  int64_t T, N, H, P, L, directions, training, peephole, trajectory;
+  int64_t T, N, H, P, L, directions, training, trajectory;
   int64_t capability, sms, shared_per_block, registers_per_sm, clusters[5];
   int64_t blocks, columns, chunk;
   int64_t overlap;  // 0 or 1, or -1: the model chooses
@@ -138,7 +138,6 @@ std::string plan(const Request& r, const char* dtype, const char* regimes) {
                                     as_int("directions", r.directions),
                                     named("dtype", kDtypes, dtype),
                                     r.training != 0,
-                                    r.peephole != 0,
                                     r.P != r.H,
                                     r.trajectory != 0};
   ltlstm::DeviceFacts device{as_int("capability", r.capability),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Threads that work on one time loop together and meet at every step.
 //
-// The pieces of a gang come from somebody else's parallel loop, which may run several of them on
-// one thread, or one after another. So nothing waits for a piece that may never start: the first
-// piece waits a bounded time for the others, and then either all have come and are threads of their
+// The pieces of a gang come from a parallel loop of torch's, which may run several of them on one
+// thread, or one after another. So nothing waits for a piece that may never start: the first piece
+// waits a bounded time for the others, and then either all have come and are threads of their
 // own, which run on whatever the load, or the first one does everything and the late ones find
 // nothing to do.
 #pragma once
@@ -52,8 +52,8 @@ class Gang {
  private:
   enum State : uint32_t { kOpen, kTogether, kAlone };
 
-  // How many meetings a piece has come to. Two cache lines apart, for processors fetch pairs: who
-  // arrives writes its own, and nobody has to take a line from those who wait.
+  // How many meetings a piece has come to. Two cache lines apart, for processors fetch pairs: a
+  // piece that arrives writes its own line, and takes no line from those that wait.
   struct alignas(128) Post {
     Signal meetings{0};
   };
@@ -67,13 +67,14 @@ class Gang {
 // How far one thread has come, for another that follows it.
 class Progress {
  public:
-  // `steps` are done, and what was written for them can be read by whoever has waited for them.
+  // `steps` are done, and what was written for them can be read by a thread that has waited for
+  // them.
   void reach(uint32_t steps) { steps_.set(steps); }
   void wait_for(uint32_t steps) const {
     for (uint32_t now = steps_.value(); now < steps; now = steps_.value()) steps_.wait_while(now);
   }
 
-  // No more steps will come: whoever waits goes on and finds this true.
+  // No more steps will come: a thread that waits goes on and finds this true.
   void fail() { steps_.set(kFailed); }
   bool failed() const { return steps_.value() == kFailed; }
 

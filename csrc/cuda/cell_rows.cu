@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kCellThreads)
   sums[0] = i, sums[H] = f, sums[2 * H] = o;
 }
 
-// Blocks that share a step: few steps of a large batch shall fill a GPU, too.
+// Blocks that share a step, so that few steps of a large batch fill a GPU, too.
 LTLSTM_INLINE int64_t blocks_of_step(int64_t elements) {
   constexpr int64_t kElements = 8 * kCellThreads;
   return (elements + kElements - 1) / kElements;

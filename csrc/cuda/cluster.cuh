@@ -114,7 +114,7 @@ __device__ __forceinline__ void mbarrier_wait(const uint64_t* barrier, unsigned 
 }
 
 // Generic writes of this thread to its shared memory are seen by bulk copies issued after this (by
-// whomever a barrier tells), and those of bulk copies do not overtake them.
+// any thread that a barrier tells), and those of bulk copies do not overtake them.
 __device__ __forceinline__ void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

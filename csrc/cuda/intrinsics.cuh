@@ -141,7 +141,7 @@ __device__ __forceinline__ void store_relaxed(uint4* p, uint4 value) {
                : "memory");
 }
 // Adds without returning. Release: what the thread did, and what it knows of by a barrier, is seen
-// by whoever acquires the sum.
+// by a thread that acquires the sum.
 __device__ __forceinline__ void add_release(unsigned* p, unsigned value) {
   asm volatile("red.release.gpu.global.add.u32 [%0],%1;" ::"l"(p), "r"(value) : "memory");
 }

@@ -106,7 +106,7 @@ inline int resident_clusters(void (*kernel)(Parameter...), const LaunchShape& sh
   const bool known =
       prepared.error == cudaSuccess &&
       cudaOccupancyMaxActiveClusters(&count, prepared.function, &prepared.config) == cudaSuccess;
-  if (!known) cudaGetLastError();  // what this device has not is no error of the next launch
+  if (!known) cudaGetLastError();  // else the next launch would report it
   return known ? count : 0;
 }
 

@@ -10,7 +10,7 @@
 
 #include "problem.h"
 
-// Of cuda_bf16.h and cuda_fp16.h, which whoever only passes pointers on need not have.
+// Forward declarations: a source that only passes pointers on needs no CUDA header.
 struct __nv_bfloat16;
 struct __half;
 

@@ -107,7 +107,7 @@ class Product {
   }
 
   // Elements [first, first + width) of each slice, side by side in a row. Beyond the end of a slice
-  // are those of the next: nobody reads them.
+  // are those of the next: they are never read.
   template <bool kAlongRows, class Value>
   __device__ __forceinline__ void fill(int slices, int first, int width, const Value& value) {
     const int length = slices * width, count = rows_ * length;

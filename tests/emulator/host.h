@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's side: the launch of launch.cuh, and streams and events as queues.
 //
-// Nothing runs before somebody synchronises. Then the order of what lies in different streams is
+// Nothing runs before the host synchronises. Then the order of what lies in different streams is
 // that of the seed, within what the events allow: seed 0 runs the oldest first, others run one
 // stream as far ahead as it gets, or mix them. A process that ends with work nobody waited for ends
 // with an error. The null stream is a stream like the others, as it is beside non-blocking ones.

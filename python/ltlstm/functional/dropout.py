@@ -17,7 +17,7 @@ def draw_masks(count: int, shape: Sequence[int], p: float, like: Tensor) -> list
     if p == 1:
         return [like.new_zeros(shape)] * count
     if torch._C._are_functorch_transforms_active():
-        # vmap draws in place only where no sample shall differ from another.
+        # vmap draws in place only where all samples may be alike.
         keep = torch.full(shape, 1 - p, dtype=like.dtype, device=like.device)
         return [torch.bernoulli(keep) / (1 - p) for _ in range(count)]
     return [

@@ -12,38 +12,18 @@ import torch
 from torch import Tensor
 
 from ltlstm import reference
-from ltlstm.functional.problem import Flags, Problem
-from ltlstm.reference.layer_lane import gated, layer_lstm, max_out
-from ltlstm.reference.rows import Has, Weights, read
+from ltlstm.functional.depth_units import DEPTH_UNITS, Weights, by_layer
+from ltlstm.functional.problem import Problem
 from ltlstm_kernels import ops
 
 _HALF = (torch.bfloat16, torch.float16)
-DEPTH_UNITS = ("lstm", "gated", "max")
-
-
-def layer_weights(
-    flat: Sequence[Tensor], flags: Flags, depth_unit: str, layers: int
-) -> list[Weights]:
-    """The flat list, read: one group a layer."""
-    tensors = iter(flat)
-    has = Has(flags.bias, flags.projected, flags.peephole)
-    if depth_unit != "lstm":
-        has = Has(flags.bias, projected=False, peephole=False)
-    return [
-        read(tensors, has, hh=layer > 0, b_hh=layer > 0 or depth_unit != "gated")
-        for layer in range(layers)
-    ]
 
 
 def unit(
     depth_unit: str, backend: str, h: Tensor, below: Tensor | None, m: Tensor | None, w: Weights
 ) -> tuple[Tensor, Tensor | None]:
     """One layer: h of the time lane and g, m of the layer below -> g, m. No layer below: None."""
-    if depth_unit == "gated":
-        return gated(h, below, w), None
-    if depth_unit == "max":
-        return max_out(h, below, w), None
-    return layer_lstm(h, below, m, w, partial(pointwise_cell, backend))
+    return DEPTH_UNITS[depth_unit].compute(h, below, m, w, partial(pointwise_cell, backend))
 
 
 def pointwise_cell(
@@ -69,7 +49,7 @@ def layer_lane(p: Problem, hidden: Sequence[Tensor]) -> tuple[list[Tensor], list
     after = None
     if p.contexts:
         after = following(p.input.shape[:-1], p.input.device, p.batch_sizes, p.reset)
-    for layer, w in enumerate(layer_weights(p.traj_weights, p.flags, p.depth_unit, p.layers)):
+    for layer, w in enumerate(by_layer(p.traj_weights, p.depth_unit, p.layers, *p.flags[:3])):
         h = hidden[layer] * p.masks[layer] if len(p.masks) == p.layers else hidden[layer]
         below = g[-1] if layer > 0 else None
         if below is not None and after is not None:

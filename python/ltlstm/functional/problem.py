@@ -61,7 +61,7 @@ class Problem:
     compiled: Sequence[Tensor] = ()  # instead of weights, of which then only sizes matter
     fresh: bool = False  # no hx was given: h0 and c0 are zeros
     masks: list[Tensor] = field(default_factory=list)
-    dropout: float = 0.0  # what aten shall draw itself; elsewhere it stands in the masks
+    dropout: float = 0.0  # for aten, which draws its own masks; others get `masks`
     backend: str = "reference"
     states: bool = False  # the caller asked for the states of every step
     save: bool = False  # those, or what gradients need
@@ -119,7 +119,7 @@ class Problem:
         """As the launch plan counts it."""
         return Shape(
             *sizes[:3], self.h0.shape[2], sizes.L, self.flags.dirs, sizes.gradients,
-            self.flags.peephole, len(self.traj_weights) > 0,
+            len(self.traj_weights) > 0,
         )  # fmt: skip
 
     def tensors(self) -> list[Tensor]:

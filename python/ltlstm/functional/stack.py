@@ -139,7 +139,7 @@ def _call(
 
 
 def beyond_torch(flags: Flags, reset: Tensor | None, return_states: bool) -> list[str]:
-    """What of a call torch's own LSTM has not."""
+    """Features of this call that torch's own LSTM lacks."""
     found = []
     if flags.peephole:
         found.append("peephole")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ltlstm.functional.layer_lane import following, layer_weights, look_ahead, unit
+from ltlstm.functional.depth_units import by_layer
+from ltlstm.functional.layer_lane import following, look_ahead, unit
 from ltlstm.functional.problem import Flags, python_only
 from ltlstm_kernels.backend import Asked, choose
 
@@ -25,7 +26,7 @@ class LayerLaneStream:
         self, traj_weights: Sequence[Tensor], contexts: Sequence[Tensor], flags: Flags,
         depth_unit: str, backend: str | None,
     ) -> None:  # fmt: skip
-        self._weights = layer_weights(traj_weights, flags, depth_unit, layers=len(contexts) + 1)
+        self._weights = by_layer(traj_weights, depth_unit, len(contexts) + 1, *flags[:3])
         self._contexts = contexts
         self._depth_unit = depth_unit
         self._backend = backend

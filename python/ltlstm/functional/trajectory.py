@@ -10,7 +10,8 @@ from torch.utils._pytree import _register_namedtuple
 
 from ltlstm import reference
 from ltlstm.functional import time_lane
-from ltlstm.functional.layer_lane import DEPTH_UNITS, layer_lane
+from ltlstm.functional.depth_units import DEPTH_UNITS, check_depth_unit, weight_count
+from ltlstm.functional.layer_lane import layer_lane
 from ltlstm.functional.problem import Flags, Problem, Result, initial_state
 from ltlstm.functional.run import run, states_h
 from ltlstm.functional.stack import State, beyond_torch, reference_arguments
@@ -83,8 +84,7 @@ def lt_lstm(
         output = g
     """
     op = "lt_lstm"
-    if depth_unit not in DEPTH_UNITS:
-        raise ValueError(f"{op}: depth_unit must be one of {DEPTH_UNITS}, got {depth_unit!r}")
+    check_depth_unit(op, depth_unit)
     flags = Flags(bias, projected, peephole, bidirectional)
     h0, c0 = initial_state(op, input, hx, weights, flags, batch_sizes)
     p = Problem(
@@ -106,11 +106,7 @@ def lt_lstm(
 
 def _check_counts(p: Problem) -> None:
     """How many tensors each flat list holds; their shapes are the products' to check."""
-    if p.depth_unit == "lstm":
-        expected = p.layers * p.flags.per_cell - 1
-    else:
-        expected = p.layers * (2 + 2 * p.flags.bias) - 1
-        expected -= int(p.flags.bias and p.depth_unit == "gated")
+    expected = weight_count(p.depth_unit, p.layers, *p.flags[:3])
     if len(p.traj_weights) != expected:
         raise ValueError(
             f"{p.op}: traj_weights must hold {expected} tensors, got {len(p.traj_weights)}"
@@ -130,7 +126,7 @@ def _lt_lstm(p: Problem) -> Result:
                 depth_unit=p.depth_unit, contexts=p.contexts,
             )
         )  # fmt: skip
-    if p.backend != "aten" and p.depth_unit == "lstm" and not p.contexts:
+    if p.backend != "aten" and DEPTH_UNITS[p.depth_unit].has_cell and not p.contexts:
         return _fused(p)
     return _lane_by_lane(p)
 

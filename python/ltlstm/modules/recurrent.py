@@ -147,7 +147,7 @@ class Recurrent(Leaf, nn.RNNBase):
         form; else None."""
         if self._operator_of is None or type(hx) is not tuple or len(hx) != 2:
             return None
-        if not may_be_direct():  # before the weights, which may be masked in the asking
+        if not may_be_direct():  # asked first: reading the weights may apply masks
             return None
         if type(input) is not Tensor or input.dim() != 3 or (self.training and self.dropout > 0):
             return None

@@ -9,11 +9,9 @@ from torch import Tensor
 from torch.nn import Parameter, init
 
 from ltlstm import functional
-from ltlstm.functional.layer_lane import DEPTH_UNITS
+from ltlstm.functional.depth_units import DEPTH_UNITS, Shapes, check_depth_unit
 from ltlstm.modules.recurrent import Recurrent, State
 from ltlstm_kernels import ops
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 class Trajectory(Recurrent):
@@ -45,8 +43,7 @@ class Trajectory(Recurrent):
         backend: str | None = None,
     ) -> None:
         op = type(self).__name__
-        if depth_unit not in DEPTH_UNITS:
-            raise ValueError(f"{op}: depth_unit must be one of {DEPTH_UNITS}, got {depth_unit!r}")
+        check_depth_unit(op, depth_unit)
         if not isinstance(lookahead, int):
             raise TypeError(f"{op}: lookahead must be an int, got a {type(lookahead).__name__}")
         if lookahead < 0:
@@ -97,20 +94,9 @@ class Trajectory(Recurrent):
     def _layer_shapes(self, layer: int) -> Shapes:
         """The layer-LSTM's parameters at one layer, in flat order."""
         Q, G = self._width, self.hidden_size * (2 if self.bidirectional else 1)
-        lstm, gated = self.depth_unit == "lstm", self.depth_unit == "gated"
-        rows = 4 * G if lstm else 2 * Q if gated else Q
-        bias_rows = rows if lstm else Q
-        shapes: Shapes = {"weight_ih": (rows, Q)}
-        if layer > 0:  # g^0 = 0
-            shapes["weight_hh"] = (rows, Q)
-        if self.bias:
-            shapes["bias_ih"] = (bias_rows,)
-        if self.bias and not (gated and layer == 0):
-            shapes["bias_hh"] = (bias_rows,)
-        if lstm and self.proj_size > 0:
-            shapes["weight_hr"] = (Q, G)
-        if lstm and self.peephole:
-            shapes["peephole"] = (3, G)
+        shapes = DEPTH_UNITS[self.depth_unit].shapes(
+            layer, Q, G, self.bias, self.proj_size > 0, self.peephole
+        )
         return {f"traj_{name}{self._suffix(layer)}": shape for name, shape in shapes.items()}
 
     def reset_parameters(self) -> None:
@@ -146,7 +132,7 @@ class Trajectory(Recurrent):
         )  # fmt: skip
 
     def _forward_direct(self, input: Tensor, hx: State) -> tuple[Tensor, State] | None:
-        if self.depth_unit != "lstm" or self._context_names:
+        if not DEPTH_UNITS[self.depth_unit].has_cell or self._context_names:
             return None
         return super()._forward_direct(input, hx)
 

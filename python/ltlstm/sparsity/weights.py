@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from ltlstm.functional.depth_units import DEPTH_UNITS
 from ltlstm.modules.gates import MASK, GateMLPs
 from ltlstm.modules.trajectory import Trajectory
 from ltlstm.sparsity.layout import Layout, matrix_layout
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-DEPTH_UNIT_GATES = {"lstm": 4, "gated": 2, "max": 1}
 
 
 class Weight(NamedTuple):
@@ -151,5 +151,6 @@ def _layout(module: nn.Module, attribute: str, parameter: Tensor) -> Layout:
     if "weight_hr" in attribute:
         return matrix_layout(parameter.shape)
     if attribute.startswith("traj_"):
-        return matrix_layout(parameter.shape, DEPTH_UNIT_GATES[cast(Trajectory, module).depth_unit])
+        unit = DEPTH_UNITS[cast(Trajectory, module).depth_unit]
+        return matrix_layout(parameter.shape, unit.blocks)
     return matrix_layout(parameter.shape, 4)
