@@ -210,6 +210,6 @@ def test_half_precision_on_the_cpu_is_computed_in_float(dtype: torch.dtype) -> N
 
 def test_permute_hidden() -> None:
     module, order = ltlstm.LSTM(3, 4), torch.tensor([1, 0])
-    h, c = torch.randn(1, 2, 4), torch.randn(1, 2, 4)
-    for found, given in zip(module.permute_hidden((h, c), order), (h, c), strict=True):
+    _, hx = module(torch.randn(5, 2, 3))
+    for found, given in zip(module.permute_hidden(hx, order), hx, strict=True):
         assert torch.equal(found, given[:, order])
