@@ -36,7 +36,7 @@ class Recurrent(Leaf, nn.RNNBase):
     backend: str | None = None  # in the class, for instances that were pickled by nn.LSTM
     _operator_of: str | None = None  # the name by which functional knows what `_operator` computes
     get_expected_cell_size = TorchLSTM.get_expected_cell_size  # nn.LSTM's check calls it
-    permute_hidden = TorchLSTM.permute_hidden
+    permute_hidden = TorchLSTM.permute_hidden  # type: ignore[assignment]
 
     def __init__(
         self,
