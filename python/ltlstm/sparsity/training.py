@@ -74,6 +74,7 @@ class GrowPrune:
     Raises:
         ValueError, TypeError: arguments that do not fit, masks of another shape, dtype or device.
         RuntimeError, in step: gradients that are missing, NaN or infinite in growth, by name.
+        RuntimeError, in step: a weight frozen since, where it would be pruned, by name.
         ValueError, in step: a weight that would be pruned to nothing, by name; nothing changed.
 
     Dai, Yin, Jha, "Grow and Prune Compact, Fast, and Accurate LSTMs", arXiv 1805.11797.
